@@ -1,0 +1,275 @@
+"""Every option of every verb, once: its type, its help text, how its text is read, its choices.
+
+A verb's signature uses these types (`task: Task = None`); method, magic, command line, docstring, `--help`,
+completion and defaults are derived from it by `frontends.arguments`.
+
+An option's `reads` says what its text means:
+
+* `"text"`: literal text, `{expr}` inserts a value (`task=ner`, `output=models/{name}`);
+* `"number"`, `"flag"`, `"axes"`: literal text, parsed;
+* `"object"`: a Python expression in the user's namespace (`model`, `inputs=(x, y)`); on the command line a path or
+  JSON.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from onnx_magic.errors import UsageError
+
+Reads: TypeAlias = Literal["text", "number", "flag", "axes", "object"]
+Axes: TypeAlias = str | bool | dict[str, dict[int, str]]
+
+TRUE_WORDS = ("yes", "true", "on", "1")
+FALSE_WORDS = ("no", "false", "off", "0")
+NONE_WORDS = ("none", "auto", "default")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of one option, beside the Python type it annotates.
+
+    Args:
+        help: One sentence for `--help`, `?` and the docstring.
+        reads: How its text is read (see the module's docstring).
+        parse: Text to value; raises ValueError with a sentence that says what was expected.
+        choices: All values it may take, where they are few.
+        choices_from: `module:function` that lists them, where they live in a higher layer.
+        metavar: What stands for the value in help (`N`, `FOLDER`).
+        names: What a bare text may name when no variable is called so: `"folder"`, `"Hub id"`, `".onnx file"`.
+        per_call: Means something for one call only, so that `%config OnnxMagics` sets no default for it.
+        many: Takes all the words that are left on a command line; several make a list.
+    """
+
+    help: str
+    reads: Reads = "text"
+    parse: Callable[[str], Any] = str
+    choices: tuple[str, ...] = ()
+    choices_from: str | None = None
+    metavar: str = ""
+    names: tuple[str, ...] = ()
+    per_call: bool = False
+    many: bool = False
+
+
+def parse_flag(text: str) -> bool:
+    """`yes`, `no` and their kin.
+
+    Example:
+        >>> parse_flag("no")
+        False
+    """
+    if text.lower() in TRUE_WORDS:
+        return True
+    if text.lower() in FALSE_WORDS:
+        return False
+    raise ValueError(f"{text!r} is neither yes nor no")
+
+
+def parse_int(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def parse_name(text: str) -> str:
+    """A name that a variable may have."""
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise ValueError(f"{text!r} cannot be the name of a variable")
+    return text
+
+
+def parse_tolerance(text: str) -> float:
+    """A tolerance, 0 or above."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{text} is not a tolerance: expected 0 or above")
+    return value
+
+
+def parse_axes(text: str) -> Axes:
+    """One axis name, `no`, or `{input: {axis: name}}` as Python writes it.
+
+    Example:
+        >>> parse_axes('{"x": {0: "batch_size"}}')
+        {'x': {0: 'batch_size'}}
+        >>> parse_axes("no")
+        False
+    """
+    if not text.lstrip().startswith("{"):
+        return False if text.lower() in FALSE_WORDS else text
+    try:
+        return check_axes(ast.literal_eval(text))
+    except (SyntaxError, ValueError, TypeError, UsageError) as error:
+        raise ValueError(f"{text} is no table of axes: expected {{'x': {{0: 'batch_size'}}}}") from error
+
+
+def check_axes(dynamic: Any) -> Axes:
+    """The value of `dynamic=` as the plan takes it.
+
+    Raises:
+        UsageError: it is neither an axis name, False, nor `{input: {axis: name}}`.
+    """
+    if isinstance(dynamic, str) and dynamic.isidentifier():
+        return dynamic
+    if isinstance(dynamic, bool):
+        return dynamic
+    if isinstance(dynamic, dict) and all(_is_axis_row(name, axes) for name, axes in dynamic.items()):
+        return dynamic
+    raise UsageError(
+        f"dynamic={dynamic!r} is neither an axis name, no, nor {{input: {{axis: name}}}}",
+        fix="dynamic={'x': {0: 'batch_size'}}",
+    )
+
+
+def _is_axis_row(name: Any, axes: Any) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(axes, dict)
+        and all(isinstance(axis, int) and isinstance(dim, str) and dim.strip() != "" for axis, dim in axes.items())
+    )
+
+
+_TASKS = "onnx_magic.engine.tasks:task_names"
+
+Model = Annotated[
+    Any,
+    Option(
+        "A model, a pipeline, a checkpoint folder or a Hub id.",
+        reads="object",
+        metavar="MODEL",
+        names=("folder", "Hub id"),
+    ),
+]
+Exported = Annotated[
+    Any,
+    Option(
+        "What %onnx_export gave, or an exported folder or .onnx file.",
+        reads="object",
+        metavar="EXPORTED",
+        names=("folder", ".onnx file"),
+    ),
+]
+Source = Annotated[
+    Path,
+    Option("An exported folder or an .onnx file.", reads="object", metavar="PATH", names=("folder", ".onnx file")),
+]
+Task = Annotated[
+    str | None,
+    Option(
+        "What the model is for; inferred from the model's class when not given.", choices_from=_TASKS, per_call=True
+    ),
+]
+Output = Annotated[
+    str | Path | None,
+    Option("Folder to write, or a path that ends in .onnx. Default: <name>-onnx.", metavar="FOLDER", per_call=True),
+]
+Opset = Annotated[
+    int | None,
+    Option("ONNX opset to write. Default: what the exporter does best.", "number", parse_int, metavar="N"),
+]
+Dynamic = Annotated[
+    Axes | None,
+    Option(
+        "Axes to keep dynamic: one axis name, no, or {input: {axis: name}}. Default: all that can move.",
+        "axes",
+        parse_axes,
+        metavar="AXES",
+    ),
+]
+Inputs = Annotated[
+    Any,
+    Option(
+        "Example inputs: a tensor, a tuple, a dict, or texts. Default: from the tokenizer, processor or config.",
+        reads="object",
+        metavar="INPUTS",
+    ),
+]
+Feed = Annotated[
+    Any,
+    Option("What to run: texts, pairs, an image, arrays by name.", reads="object", metavar="INPUTS", many=True),
+]
+Exporter = Annotated[
+    str,
+    Option("How to convert; auto takes torchscript only when dynamo fails.", choices=("auto", "dynamo", "torchscript")),
+]
+Fold = Annotated[
+    bool,
+    Option("Fold constants and clean the graph while exporting.", "flag", parse_flag),
+]
+Validate = Annotated[
+    bool,
+    Option("Prove the graph against PyTorch at shapes it was not traced with.", "flag", parse_flag),
+]
+Atol = Annotated[
+    float | None,
+    Option("Absolute tolerance. Default by dtype: float32 1e-4.", "number", parse_tolerance, metavar="X"),
+]
+Rtol = Annotated[
+    float | None,
+    Option("Relative tolerance. Default by dtype: float32 1e-3.", "number", parse_tolerance, metavar="X"),
+]
+Overwrite = Annotated[
+    bool,
+    Option("Overwrite a folder that onnx_magic did not write.", "flag", parse_flag),
+]
+TrustRemoteCode = Annotated[
+    bool,
+    Option("Run Python code that comes with a checkpoint. Only for sources that you trust.", "flag", parse_flag),
+]
+Variant = Annotated[
+    str | None,
+    Option("Which variant of the folder. Default: the plain export.", metavar="NAME", per_call=True),
+]
+Against = Annotated[
+    Any,
+    Option(
+        "What to compare with: a model or another export. Default: the live source.",
+        reads="object",
+        metavar="MODEL",
+        names=("folder", "Hub id"),
+    ),
+]
+Provider = Annotated[
+    str | None,
+    Option("ONNX Runtime execution provider. Default: CPUExecutionProvider.", metavar="NAME"),
+]
+TopK = Annotated[
+    int | None,
+    Option("How many answers per sample. Default: the task's own.", "number", parse_int, metavar="N"),
+]
+As = Annotated[
+    str | None,
+    Option(
+        "Variable to bind the result to: a cell magic cannot be assigned.",
+        parse=parse_name,
+        metavar="NAME",
+        per_call=True,
+    ),
+]
+SwapModel = Annotated[
+    Any,
+    Option(
+        "The PyTorch model that ONNX Runtime stands in for. Default: the one that the cell calls.",
+        reads="object",
+        metavar="MODEL",
+    ),
+]
+Once = Annotated[
+    bool,
+    Option("Replay the recorded calls of the model instead of running the cell twice.", "flag", parse_flag),
+]
+Lines = Annotated[
+    bool,
+    Option("Take the body as text, a sample a line.", "flag", parse_flag, per_call=True),
+]
