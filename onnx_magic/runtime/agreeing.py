@@ -1,0 +1,106 @@
+"""Whether two backends answer the same: agreement of meaning, beside the agreement of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from onnx_magic.records.results import Agreement, Array
+from onnx_magic.runtime.spans import MAX_ANSWER_TOKENS, legal_spans
+
+Outputs = Mapping[str, Array]
+Scores = Callable[[Outputs, Array | None], Array | None]
+
+
+def agreement(
+    task: str | None, expected: Outputs, actual: Outputs, feed: Mapping[str, Array], atol: float
+) -> Agreement | None:
+    """How many answers (labels, tokens, spans, choices) are the same on both sides.
+
+    A tie counts as agreed: the actual answer's score on the expected side lies within `2 * atol` of the best one's.
+    Padding is left out. An answer whose actual scores hold NaN disagrees.
+
+    Args:
+        task: Canonical task.
+        expected: PyTorch's outputs by name.
+        actual: ONNX Runtime's outputs by name.
+        feed: What both were fed; its `attention_mask` says what is padding.
+        atol: Absolute tolerance of the logits.
+
+    Returns:
+        The count, or `None` where the task has no discrete answer, or its outputs are not there.
+
+    Example:
+        >>> one, two = {"logits": np.array([[0.0, 1.0]])}, {"logits": np.array([[1.0, 0.0]])}
+        >>> str(agreement("text-classification", one, two, {}, 1e-4))
+        'label 0/1'
+    """
+    kind, scores_of = _MEANINGS.get(task or "", ("", None))
+    if scores_of is None:
+        return None
+    mask = feed.get("attention_mask")
+    wanted = scores_of(expected, mask)
+    if wanted is None or wanted.shape[-1] < 2:
+        return None
+    found = scores_of(actual, mask)
+    if found is None or found.shape != wanted.shape:
+        return Agreement(kind, 0, len(wanted))
+    # Where PyTorch itself gives NaN there is no answer to agree on; the numbers' comparison says so.
+    sound = ~np.isnan(wanted).any(axis=-1)
+    wanted, found = wanted[sound], found[sound]
+    chosen = found.argmax(axis=-1)
+    close = np.take_along_axis(wanted, chosen[:, None], axis=-1)[:, 0] >= _floor(wanted.max(axis=-1), atol)
+    agreed = close & ~np.isnan(found).any(axis=-1)
+    return Agreement(kind, int(agreed.sum()), len(wanted))
+
+
+def _floor(top: Array, atol: float) -> Array:
+    """What counts as tied with `top`: both scores may be off by `atol`, and by rounding."""
+    return np.asarray(top - 2 * atol - 1e-6 * np.abs(top))
+
+
+def _widened(values: Array) -> Array:
+    """float32 at the least: half-precision types cannot hold the tolerance. A vocabulary's logits are not copied."""
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+
+
+def _per_sample(outputs: Outputs, _mask: Array | None) -> Array | None:
+    logits = outputs.get("logits")
+    return None if logits is None or logits.ndim != 2 else _widened(logits)
+
+
+def _per_token(outputs: Outputs, mask: Array | None) -> Array | None:
+    logits = outputs.get("logits")
+    if logits is None or logits.ndim != 3:
+        return None
+    return _widened(logits[_valid(mask, logits.shape[:2])])
+
+
+def _valid(mask: Array | None, shape: tuple[int, ...]) -> Array:
+    """Which positions are no padding: all of them where there is no mask of that shape."""
+    return mask.astype(bool) if mask is not None and mask.shape == shape else np.ones(shape, bool)
+
+
+def _per_span(outputs: Outputs, mask: Array | None) -> Array | None:
+    """[samples, tokens * tokens]: the score of every span, -inf for those that are none."""
+    pair = [outputs.get(name) for name in ("start_logits", "end_logits")]
+    start, end = pair
+    if start is None or end is None or start.ndim != 2 or start.shape != end.shape:
+        return None
+    rows = []
+    for row_start, row_end, row in zip(_widened(start), _widened(end), _valid(mask, start.shape), strict=True):
+        first, last = np.where(row, row_start, -np.inf), np.where(row, row_end, -np.inf)
+        rows.append(legal_spans(first, last, MAX_ANSWER_TOKENS).ravel())
+    return np.stack(rows) if rows else None
+
+
+_MEANINGS: Mapping[str, tuple[str, Scores]] = {
+    "text-classification": ("label", _per_sample),
+    "image-classification": ("label", _per_sample),
+    "token-classification": ("token-label", _per_token),
+    "fill-mask": ("mask-token", _per_token),
+    "question-answering": ("span", _per_span),
+    "multiple-choice": ("choice", _per_sample),
+}
+"""Canonical task → what its answer is called, and a row of scores per answer."""

@@ -1,0 +1,194 @@
+"""ONNX Runtime, quietly: sessions, their errors in one line, and the dtypes that NumPy does not have."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from onnx_magic.errors import FeedError, GraphFileError, UsageError
+from onnx_magic.records.results import Array
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CPU = "CPUExecutionProvider"
+
+_SUFFIX = "ExecutionProvider"
+_FATAL = 4  # Errors come back as exceptions: at any lower level ONNX Runtime writes them to stderr as well.
+
+_NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "str"}
+"""ONNX Runtime's names of dtypes that NumPy calls otherwise."""
+
+_ONNX_ONLY = {"bfloat16": 16, "float8e4m3fn": 17, "float8e4m3fnuz": 18, "float8e5m2": 19, "float8e5m2fnuz": 20}
+"""dtypes (as ONNX Runtime calls them) that its NumPy door refuses, and their numbers in `TensorProto.DataType`."""
+
+_ML_DTYPES = {
+    "bfloat16": "bfloat16",
+    "float8e4m3fn": "float8_e4m3fn",
+    "float8e4m3fnuz": "float8_e4m3fnuz",
+    "float8e5m2": "float8_e5m2",
+    "float8e5m2fnuz": "float8_e5m2fnuz",
+}
+
+
+def open_session(
+    path_or_bytes: Path | str | bytes, provider: str | None = None, threads: int | None = None
+) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session that writes nothing to stderr.
+
+    Args:
+        path_or_bytes: An .onnx file, or a model's bytes.
+        provider: Execution provider, in full or short (`cuda`); the CPU when not given.
+        threads: How many threads one operator may use.
+
+    Raises:
+        UsageError: this ONNX Runtime has no such provider.
+        GraphFileError: ONNX Runtime does not take the model.
+    """
+    import onnxruntime
+
+    name = find_provider(provider)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    model = path_or_bytes if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
+    where = "the model" if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
+    try:
+        # Without enable_fallback=0 a provider that fails prints, and another one answers in its name.
+        return onnxruntime.InferenceSession(model, options, providers=[name], enable_fallback=0)
+    except Exception as error:
+        raise GraphFileError(
+            f"ONNX Runtime {onnxruntime.__version__} does not load {where}: {one_line(error)}",
+            fix="export it again, or pip install -U onnxruntime if the file is newer than it",
+        ) from error
+
+
+def find_provider(provider: str | None) -> str:
+    """The execution provider that is meant by `cuda`, `CUDAExecutionProvider` or `None` (the CPU).
+
+    Raises:
+        UsageError: this ONNX Runtime does not have it; names those it has.
+
+    Example:
+        >>> find_provider("cpu")
+        'CPUExecutionProvider'
+    """
+    import onnxruntime
+
+    if provider is None:
+        return CPU
+    available = onnxruntime.get_available_providers()
+    wanted = provider.lower().removesuffix(_SUFFIX.lower())
+    for name in available:
+        if name.lower().removesuffix(_SUFFIX.lower()) == wanted:
+            return str(name)
+    raise UsageError(
+        f"execution provider {provider!r} is not in this ONNX Runtime: it has {', '.join(available)}",
+        fix=f"provider={available[-1]}",
+    )
+
+
+class Session:
+    """One graph, ready to run: `run(feed)` gives `{output name: array}`.
+
+    `bfloat16` and `float8` tensors go in and come out as `ml_dtypes` arrays.
+
+    Example:
+        >>> Session(open_session("model.onnx")).run({"x": x})["y"]  # doctest: +SKIP
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        import onnxruntime
+
+        self._session = session
+        self._types = {node.name: node.type for node in (*session.get_inputs(), *session.get_outputs())}
+        self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(node.name for node in session.get_outputs())
+        self.provider: str = session.get_providers()[0]
+        self._by_value = any(self._element(name) in _ONNX_ONLY for name in (*self.inputs, *self.outputs))
+        self._options = onnxruntime.RunOptions()
+        self._options.log_severity_level = _FATAL
+
+    def dtype(self, name: str) -> str:
+        """NumPy's name of the dtype of an input or output."""
+        element = self._element(name)
+        return _ML_DTYPES.get(element, _NUMPY_NAMES.get(element, element))
+
+    def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name, in the graph's order.
+
+        Raises:
+            FeedError: ONNX Runtime refuses an array (a token id beyond the vocabulary, say).
+            GraphFileError: a node of the graph fails at these shapes.
+        """
+        try:
+            values = self._run_values(feed) if self._by_value else self._session.run(None, dict(feed), self._options)
+        except Exception as error:
+            _raise_run_error(error, feed)
+        return dict(zip(self.outputs, values, strict=True))
+
+    def _element(self, name: str) -> str:
+        """`float` of `tensor(float)`."""
+        return str(self._types[name]).partition("(")[2].rstrip(")")
+
+    def _run_values(self, feed: Mapping[str, Array]) -> list[Any]:
+        """The long way round, for dtypes that ONNX Runtime's NumPy door does not know."""
+        from onnxruntime import OrtValue
+
+        def value(name: str, array: Array) -> Any:
+            number = _ONNX_ONLY.get(self._element(name))
+            dense = np.ascontiguousarray(array).reshape(array.shape)
+            if number is None:
+                return OrtValue.ortvalue_from_numpy(dense)
+            return OrtValue.ortvalue_from_numpy_with_onnx_type(dense.view(f"u{dense.itemsize}"), number)
+
+        values = {name: value(name, array) for name, array in feed.items()}
+        found = self._session.run_with_ort_values(None, values, self._options)
+        return [self._array(name, value) for name, value in zip(self.outputs, found, strict=True)]
+
+    def _array(self, name: str, value: Any) -> Any:
+        """The array in an OrtValue; read from its memory where NumPy has no such dtype."""
+        if self._element(name) not in _ONNX_ONLY:
+            return value.numpy()
+        import ml_dtypes
+
+        dtype = np.dtype(getattr(ml_dtypes, self.dtype(name)))
+        shape = tuple(value.shape())
+        size = int(np.prod(shape)) * dtype.itemsize
+        data = ctypes.string_at(value.data_ptr(), size) if size else b""
+        return np.frombuffer(data, dtype).reshape(shape).copy()
+
+
+def one_line(error: BaseException) -> str:
+    """What ONNX Runtime says in an exception, without its prefix and its C++ source location.
+
+    Its text is built as `[ONNXRuntimeError] : number : KIND : sentence`; a failed assertion's sentence as
+    `file:line function(...) expression was false. explanation`. Both are cut by that build; any other text stays whole.
+    """
+    text = " ".join(str(error).split())
+    if text.startswith("[ONNXRuntimeError]"):
+        text = text.split(" : ", 3)[-1]
+    head, status, tail = text.rpartition("Status Message: ")
+    if tail.startswith("/") and " was false. " in tail:
+        tail = tail.partition(" was false. ")[2]
+    elif tail.startswith("/"):
+        tail = tail.partition(" ")[2]
+    head = head.removeprefix("Non-zero status code returned while running ").rstrip(" .")
+    return f"{head}: {tail}" if status and head else tail
+
+
+def _raise_run_error(error: Exception, feed: Mapping[str, Array]) -> NoReturn:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())
+    what = f"ONNX Runtime stopped at {shapes}: {one_line(error)}"
+    if isinstance(error, state.InvalidArgument | ValueError | TypeError):
+        raise FeedError(what, fix="feed values within the model's range (token ids, positions, shapes)") from error
+    raise GraphFileError(
+        what, stage="run", fix="the graph does not take these shapes: export it again with inputs of these shapes"
+    ) from error
