@@ -1,0 +1,144 @@
+"""Blocks as HTML that is the same on every run: inline styles alone, nothing that a sanitizer prints or drops.
+
+No style element, class, id, picture or script. Colours come from JupyterLab's and VS Code's variables, with literals
+that can be read on white and on black. With every style taken away (GitHub) tables, sentences and marks say all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from onnx_magic.display.blocks import MARKS, Beside, Block, Blocks, Cell, Facts, Item, Table, Tone, Verdict
+from onnx_magic.display.wording import SENTENCE_LIMIT, plural, shown
+
+COLOURS: dict[Tone, str] = {
+    "good": "var(--jp-success-color1,var(--vscode-charts-green,#2e8540))",
+    "bad": "var(--jp-error-color1,var(--vscode-charts-red,#d9382f))",
+    "warn": "var(--jp-warn-color0,var(--vscode-charts-orange,#b86e00))",
+    "name": "var(--jp-brand-color1,var(--vscode-charts-blue,#2f7bd0))",
+}
+LINE = "var(--jp-border-color2,var(--vscode-panel-border,rgba(128,128,128,.35)))"
+FONT = "var(--jp-ui-font-family,var(--vscode-font-family,system-ui,sans-serif))"
+MONO = "var(--jp-code-font-family,var(--vscode-editor-font-family,ui-monospace,monospace))"
+
+_ROOT = f"font:13px/1.5 {FONT};max-width:1100px;text-align:left;padding:2px 0"
+_QUIET = "opacity:.7"
+_SMALL = "font-size:11px;opacity:.7"
+_CODE = f"font-family:{MONO};font-size:12px;background:none;padding:0;color:inherit;white-space:pre-wrap"
+_REGION = "overflow-x:auto;max-width:100%;min-width:0;margin:0 0 10px"
+_BESIDE = "display:flex;flex-wrap:wrap;gap:0 36px;align-items:flex-start"
+# Notebook style sheets stripe rows, centre tables and set cells to the right: each of these is taken back here.
+_TABLE = "border-collapse:collapse;table-layout:auto;margin:0;font-size:12px;color:inherit;border:none"
+_PLAIN_ROW = "background:none"
+_GROUP_ROW = f"background:none;border-top:1px solid {LINE}"
+_HEAD_ROW = f"background:none;border-bottom:1px solid {LINE}"
+_ENTRY = "padding:2px 14px 2px 0;white-space:nowrap;vertical-align:baseline;font-weight:normal;border:none"
+_LINE_OF_TEXT = "margin:0 0 6px;overflow-wrap:anywhere"
+
+
+def html(blocks: Blocks) -> str:
+    """The blocks as one HTML element."""
+    return f'<div style="{_ROOT}">\n' + "\n".join(_block(block) for block in blocks) + "\n</div>"
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Verdict():
+            return _verdict(block)
+        case Item():
+            return _item(block)
+        case Table():
+            return _table(block)
+        case Facts():
+            gap = _span(_QUIET, block.gap) if block.gap.strip() else f"{block.gap[:-1]}&nbsp; "
+            return f'<div style="{_LINE_OF_TEXT}">{gap.join(map(_cell, block.parts))}</div>'
+        case Beside():
+            return f'<div style="{_BESIDE}">\n' + "\n".join(map(_table, block.tables)) + "\n</div>"
+
+
+def _verdict(block: Verdict) -> str:
+    colour = COLOURS.get(block.tone, LINE)
+    frame = (
+        f"border-left:4px solid {colour};background:color-mix(in srgb,{colour} 10%,transparent);"
+        "padding:7px 12px;margin:0 0 10px;overflow-wrap:anywhere"
+    )
+    word = f'<strong style="color:{colour};font-size:15px">{_mark(block.tone)}{_written(block.word)}</strong>'
+    sentence = f"{word}: {_written(block.sentence, SENTENCE_LIMIT)}" if block.sentence else word
+    return f'<div style="{frame}">{sentence}{_fix(block.fix)}</div>'
+
+
+def _item(block: Item) -> str:
+    colour = COLOURS.get(block.tone, "inherit")
+    word = f'<strong style="color:{colour}">{_mark(block.tone)}{_written(block.word)}</strong>'
+    place = f" {_span(_SMALL, f'[{_written(block.place)}]')}" if block.place else ""
+    indent = f"{_LINE_OF_TEXT};padding-left:16px"
+    return f'<div style="{indent}">{word}: {_written(block.sentence, SENTENCE_LIMIT)}{place}{_fix(block.fix)}</div>'
+
+
+def _fix(fix: str) -> str:
+    if not fix:
+        return ""
+    return f'<br>\n{_span(_QUIET, "fix:")} <code style="{_CODE}">{_written(fix, SENTENCE_LIMIT)}</code>'
+
+
+def _table(table: Table) -> str:
+    region = f'<div role="region" tabindex="0" aria-label="{_written(table.label)}" style="{_REGION}">\n'
+    parts = [_rows(table, 0, table.keep)]
+    hidden = len(table.rows) - table.keep
+    if hidden > 0:
+        summary = f'<summary style="cursor:pointer;{_QUIET}">{plural(hidden, "row")} more</summary>'
+        parts.append(f"<details>{summary}\n{_rows(table, table.keep, len(table.rows))}\n</details>")
+    return region + "\n".join(parts) + "\n</div>"
+
+
+def _rows(table: Table, start: int, stop: int) -> str:
+    head = " ".join(
+        f'<th scope="col" style="{_ENTRY};{_SMALL}{_aligned(column.right)}">{_written(column.title)}</th>'
+        for column in table.columns
+    )
+    body = [_row(table, index) for index in range(start, min(stop, len(table.rows)))]
+    return (
+        f'<table style="{_TABLE}">\n<thead><tr style="{_HEAD_ROW}">{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(body)
+        + "\n</tbody></table>"
+    )
+
+
+def _row(table: Table, index: int) -> str:
+    look = _GROUP_ROW if index in table.rules and index else _PLAIN_ROW
+    return f'<tr style="{look}">{" ".join(_entries(table, index))}</tr>'
+
+
+def _entries(table: Table, index: int) -> Iterable[str]:
+    for place, (cell, column) in enumerate(zip(table.rows[index], table.columns, strict=True)):
+        tag, scope = ("th", ' scope="row"') if place == table.header_column else ("td", "")
+        yield f'<{tag}{scope} style="{_ENTRY}{_aligned(column.right)}">{_cell(cell)}</{tag}>'
+
+
+def _aligned(right: bool) -> str:
+    return ";text-align:right" if right else ";text-align:left"
+
+
+def _cell(cell: Cell) -> str:
+    written = _written(cell.text, cell.limit)
+    looks = [f"font-family:{MONO}"] if cell.mono else []
+    if cell.tone in COLOURS:
+        looks.append(f"color:{COLOURS[cell.tone]}")
+    elif cell.tone == "quiet":
+        looks.append(_QUIET)
+    if looks and written:
+        written = _span(";".join(looks), written)
+    return f"{written} {_span(_SMALL, f'({_written(cell.aside)})')}" if cell.aside else written
+
+
+def _span(style: str, inner: str) -> str:
+    return f'<span style="{style}">{inner}</span>'
+
+
+def _mark(tone: Tone) -> str:
+    return f"{MARKS[tone]} " if tone in MARKS else ""
+
+
+def _written(text: str, limit: int = 60) -> str:
+    return escape(shown(text, limit))

@@ -1,0 +1,144 @@
+"""What is shown while a verb works: one bar for a cell, one line for a terminal. Pure: the front ends push it out.
+
+The bar begins and ends as `EMPTY`: nbval compares the first display of a cell, a notebook stores the last one, and
+neither may hold a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from types import MappingProxyType
+
+from onnx_magic.display.html import COLOURS, FONT, LINE
+from onnx_magic.display.stages import mark_of, seconds_text
+from onnx_magic.display.wording import shown, width
+from onnx_magic.events import Event, Progress, StageDone, StageStarted
+
+EMPTY: Mapping[str, str] = MappingProxyType({"text/plain": "", "text/html": ""})
+"""What the display holds before the first stage and after the last."""
+
+LINE_COLUMNS = 79
+_NAME_LIMIT = 24
+
+
+@dataclass
+class _Row:
+    """A stage that began: `ok` is `None` while it runs."""
+
+    name: str
+    started: float
+    ok: bool | None = None
+    seconds: float = 0.0
+    done: int = 0
+    total: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """How much of it is through: all of it when it is over."""
+        return 1.0 if self.ok is not None else min(1.0, self.done / self.total) if self.total else 0.0
+
+
+class StageBoard:
+    """The stages of one run, from its events.
+
+    Args:
+        expected: Names of the stages that will come, where they are known: the bar has a piece for each.
+        clock: Gives the seconds; another one in tests.
+
+    Example:
+        >>> board = StageBoard(clock=lambda: 0.0)
+        >>> board.bundle() == EMPTY
+        True
+        >>> board.feed(StageStarted("source")); board.feed(StageDone("source", True, 0.4))
+        >>> board.feed(StageStarted("verify")); board.feed(Progress("verify", 2, 6))
+        >>> board.line()
+        '✓ source  ▸ verify 2/6  0.00 s'
+    """
+
+    def __init__(self, expected: tuple[str, ...] = (), clock: Callable[[], float] = time.monotonic) -> None:
+        self.expected = expected
+        self._clock = clock
+        self._rows: list[_Row] = []
+        self._closed = False
+
+    def feed(self, event: Event) -> None:
+        """Take an event; those that are not about stages change nothing."""
+        match event:
+            case StageStarted(name):
+                self._rows.append(_Row(name, self._clock()))
+            case StageDone(name, ok, seconds):
+                row = self._running(name)
+                if row is not None:
+                    row.ok, row.seconds = ok, seconds
+            case Progress(stage, done, total):
+                row = self._running(stage)
+                if row is not None:
+                    row.done, row.total = done, total
+
+    def close(self) -> None:
+        """The run is over: the bar is empty from here on; the line still says what failed."""
+        self._closed = True
+
+    @property
+    def failed(self) -> str | None:
+        """Name of the stage that failed last, unless another one went well after it."""
+        ended = [row for row in self._rows if row.ok is not None]
+        return ended[-1].name if ended and ended[-1].ok is False else None
+
+    def bundle(self) -> dict[str, str]:
+        """The bar as `{"text/plain", "text/html"}`; `EMPTY` before the first stage and after `close()`."""
+        if self._closed or not self._rows:
+            return dict(EMPTY)
+        return {"text/plain": self.line(), "text/html": self._html()}
+
+    def line(self) -> str:
+        """One line of at most 79 columns: the stages that are over, the one that runs, its seconds."""
+        if not self._rows:
+            return ""
+        seconds = seconds_text(self._elapsed())
+        parts = [self._words(row) for row in self._rows]
+        line = "  ".join([*parts, f"{seconds} s"])
+        dropped = 0
+        while width(line) > LINE_COLUMNS and dropped < len(parts) - 1:  # the oldest go first, a failed one stays
+            droppable = [at for at, row in enumerate(self._rows[: len(parts) - 1]) if row.ok is not False and parts[at]]
+            if not droppable:
+                break
+            parts[droppable[0]], dropped = "", dropped + 1
+            line = "  ".join(["…", *filter(None, parts), f"{seconds} s"])
+        return shown(line, LINE_COLUMNS)
+
+    def _running(self, name: str) -> _Row | None:
+        return next((row for row in reversed(self._rows) if row.name == name and row.ok is None), None)
+
+    def _words(self, row: _Row) -> str:
+        name = shown(row.name, _NAME_LIMIT)
+        if row.ok is None:
+            return f"▸ {name} {row.done}/{row.total}" if row.total else f"▸ {name}"
+        return f"{mark_of(row.ok)} {name}" if row.ok else f"{mark_of(row.ok)} {name} failed"
+
+    def _elapsed(self) -> float:
+        """Seconds of the stage that runs, or of the last one."""
+        running = next((row for row in reversed(self._rows) if row.ok is None), None)
+        return self._rows[-1].seconds if running is None else max(0.0, self._clock() - running.started)
+
+    def _html(self) -> str:
+        begun = [row.name for row in self._rows]
+        pieces = [_piece(row) for row in self._rows]
+        pieces += [_piece(None) for name in self.expected if name not in begun]
+        words = " &nbsp;".join(escape(self._words(row)) for row in self._rows)
+        bar = "display:flex;gap:2px;max-width:480px;height:6px;margin:2px 0 3px"
+        return (
+            f'<div role="status" style="font:12px/1.4 {FONT}"><div style="{bar}">{"".join(pieces)}</div>'
+            f'{words} &nbsp;<span style="opacity:.7">{seconds_text(self._elapsed())} s</span></div>'
+        )
+
+
+def _piece(row: _Row | None) -> str:
+    """One piece of the bar: empty, filled by its fraction, or red when its stage failed."""
+    fraction = row.fraction if row is not None else 0.0
+    colour = COLOURS["name" if row is None or row.ok is None else "good" if row.ok else "bad"]
+    filled = f'<div style="width:{round(100 * fraction)}%;height:6px;background:{colour}"></div>' if fraction else ""
+    return f'<div style="flex:1;background:{LINE};border-radius:2px;overflow:hidden">{filled}</div>'

@@ -1,0 +1,409 @@
+"""Records built by hand: what each rendering is tried on. `sample` is a name and its record, one after the other."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnx_magic.errors import ExportError, UnknownTaskError
+from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
+from onnx_magic.records.findings import Finding
+from onnx_magic.records.plan import Decision, ExportPlan, TaskInfo, TensorSpec
+from onnx_magic.records.results import Agreement, Comparison, OutputDiff, RunResult, SideBySide, Validation
+
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+STAGES = tuple(
+    Stage(name, True, seconds, detail)
+    for name, seconds, detail in (
+        ("source", 0.4123, "a checkpoint folder"),
+        ("plan", 0.0871, "3 inputs, 2 dynamic axes"),
+        ("capture", 3.2, ""),
+        ("convert", 128.4, "106 nodes"),
+        ("check", 0.02, "onnx.checker"),
+        ("verify", 1.26, "6 shapes"),
+        ("store", 0.1, "5.81 MB"),
+    )
+)
+TOLERANCES = {"atol": {"float32": 1e-4}, "rtol": {"float32": 1e-3}}
+
+
+def diff(name: str = "logits", shape: tuple[int, ...] = (2, 2), off: float = 3.1e-7, **changes: object) -> OutputDiff:
+    """A difference that passes when `off` is within 1e-4."""
+    fields: dict[str, object] = {
+        "name": name,
+        "expected_shape": shape,
+        "actual_shape": shape,
+        "expected_dtype": "float32",
+        "actual_dtype": "float32",
+        "max_abs": off,
+        "max_rel": off * 2,
+        "cosine": 0.9999999,
+        "atol": 1e-4,
+        "rtol": 1e-3,
+        "finite": True,
+        "passed": off <= 1e-4,
+    }
+    return OutputDiff(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def tried(label: str, batch: int, length: int, off: float = 3.1e-7, agreed: int | None = None) -> Comparison:
+    shapes = {name: (batch, length) for name in TEXT_INPUTS}
+    right = batch if agreed is None else agreed
+    return Comparison(label, shapes, (diff(shape=(batch, 2), off=off),), Agreement("label", right, batch))
+
+
+TRIED = (
+    tried("traced", 2, 14),
+    tried("batch 1", 1, 14, 8.2e-7),
+    tried("batch 3", 3, 14),
+    tried("length 3", 2, 3),
+    tried("length 22", 2, 22),
+    tried("padded", 3, 30),
+)
+
+
+def specs() -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    axes = ("batch_size", "sequence_length")
+    inputs = tuple(TensorSpec(name, "int64", axes) for name in TEXT_INPUTS)
+    return inputs, (TensorSpec("logits", "float32", ("batch_size", 2), "output"),)
+
+
+def decisions() -> tuple[Decision, ...]:
+    axes = tuple(Decision(f"{name}[{axis}]", dim, "task") for name in TEXT_INPUTS for axis, dim in ((0, "b"), (1, "s")))
+    return (
+        Decision("task", "text-classification", "config", "BertForSequenceClassification"),
+        Decision("opset", 20, "default"),
+        *axes[:-1],
+        Decision("token_type_ids[1]", "sequence_length", "user", "dynamic="),
+        Decision("logits[0]", "batch_size", "probe", "moved with input_ids[0]"),
+    )
+
+
+def graph(**changes: object) -> GraphFile:
+    inputs, outputs = specs()
+    fields: dict[str, object] = {
+        "path": Path("sentiment-mini-onnx/onnx/model.onnx"),
+        "inputs": inputs,
+        "outputs": outputs,
+        "opset": 20,
+        "size": 5_812_345,
+        "operators": {"Add": 31, "MatMul": 24, "Reshape": 16, "Transpose": 16, "LayerNormalization": 9, "Gelu": 4}
+        | {"Softmax": 4, "Gemm": 2, "Gather": 3, "Tanh": 1, "Where": 1},
+    }
+    return GraphFile(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def report(validation: Validation, **changes: object) -> ExportReport:
+    fields: dict[str, object] = {
+        "name": "sentiment-mini",
+        "folder": Path("sentiment-mini-onnx"),
+        "task": "text-classification",
+        "architecture": "BertForSequenceClassification",
+        "exporter": "dynamo",
+        "graphs": {"model": graph()},
+        "stages": STAGES,
+        "validation": validation,
+        "decisions": decisions(),
+    }
+    return ExportReport(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+CHECKS = {"onnx.checker": True, "shape inference": True, "session": True}
+
+
+def verified() -> ExportReport:
+    return report(Validation(TRIED, checks=CHECKS, **TOLERANCES))  # type: ignore[arg-type]
+
+
+def warned() -> ExportReport:
+    notes = (
+        Finding(
+            "quirk-applied", "bert: rows without any valid token are masked as Transformers masks them", level="note"
+        ),
+        Finding(
+            "fallback",
+            "dynamo could not convert aten::grid_sampler_3d, so that torchscript was used",
+            level="warning",
+            fix="exporter=torchscript",
+            layer="bert.encoder.layer.0",
+            line="cell[3]:4",
+        ),
+    )
+    return report(Validation(TRIED, checks=CHECKS), findings=notes, variant="int8", exporter="torchscript")
+
+
+def baked() -> ExportReport:
+    findings = (
+        Finding(
+            "axis-baked",
+            "axis 0 of x (batch_size) was baked: the graph takes 2 only, and fails at 1 and 3",
+            fix='%onnx_export model dynamic={"x": {1: "sequence_length"}}',
+            tensor="x",
+            axis=0,
+            layer="pooler",
+            line="cell[3]:4",
+        ),
+        Finding("values-differ", "logits differs by more than 1e-4 at length 22", tensor="logits"),
+        Finding("shape-illegal", "the model does not take length 600: 512 is its longest", level="note"),
+    )
+    comparisons = (
+        tried("traced", 2, 14),
+        Comparison("batch 1", {name: (1, 14) for name in TEXT_INPUTS}, error="Gather: index 1 is out of bounds for 1"),
+        tried("length 22", 2, 22, off=0.34, agreed=1),
+        Comparison(
+            "batch 3",
+            {name: (3, 14) for name in TEXT_INPUTS},
+            (
+                diff(shape=(3, 2)),
+                diff(
+                    "hidden_states",
+                    (3, 14, 8),
+                    float("nan"),
+                    actual_shape=(2, 14, 8),
+                    cosine=float("nan"),
+                    passed=False,
+                ),
+            ),
+        ),
+    )
+    stages = (*STAGES[:5], Stage("verify", False, 1.2, "2 of 4 shapes"), Stage("store"))
+    return report(Validation(comparisons, findings, CHECKS), stages=stages)
+
+
+def vanished() -> ExportReport:
+    finding = Finding(
+        "input-vanished",
+        "attention_mask is an input of the model and not of the graph: padding would change the answers",
+        fix="onnx_magic.export(model, inputs=(texts,))",
+        tensor="attention_mask",
+    )
+    return report(Validation(TRIED[:3], (finding,), CHECKS))
+
+
+def inconclusive() -> ExportReport:
+    finding = Finding(
+        "inputs-ignored",
+        "the outputs ignore the inputs: they are the same for other inputs, so that agreement proves nothing",
+        fix="export trained weights",
+    )
+    return report(Validation(TRIED, (finding,), CHECKS))
+
+
+def unchecked() -> ExportReport:
+    finding = Finding("not-validated", "validation was switched off", level="warning", fix="%onnx_export model")
+    return report(Validation(findings=(finding,), checked=False), stages=())
+
+
+def plain_module() -> ExportReport:
+    shapes = {"image": (1, 3, 224, 224), "boxes": (1, 5, 4), "mask": (1, 5), "scores": (1,)}
+    inputs = (
+        TensorSpec("image", "float32", ("batch_size", 3, "height", "width")),
+        TensorSpec("boxes", "float32", ("batch_size", 5, 4)),
+        TensorSpec("mask", "bool", ("batch_size", 5)),
+        TensorSpec("scores", "float32", ("batch_size",)),
+    )
+    outputs = (TensorSpec("features", "float32", ("batch_size", 64, "((height//8)) - 1", "width//8"), "output"),)
+    validation = Validation((Comparison("traced", shapes, (diff("features", (1, 64, 27, 28)),)),))
+    return report(
+        validation,
+        name="Detector",
+        task=None,
+        architecture="Detector",
+        graphs={
+            "encoder": graph(inputs=inputs, outputs=outputs),
+            "decoder": graph(
+                inputs=inputs[:1],
+                outputs=tuple(
+                    TensorSpec(f"present.{i}.{kind}", "float32", ("batch_size", 4, "sequence_length", 16), "output")
+                    for i in range(12)
+                    for kind in ("key", "value")
+                ),
+                path=Path("Detector-onnx/onnx/decoder_model_merged.onnx"),
+                size=1_850_000_000,
+            ),
+        },
+        decisions=(),
+    )
+
+
+def plan() -> ExportPlan:
+    inputs, outputs = specs()
+    examples = {name: np.zeros((2, 14), "int64") for name in TEXT_INPUTS}
+    return ExportPlan(
+        "sentiment-mini",
+        "text-classification",
+        "BertForSequenceClassification",
+        inputs,
+        outputs,
+        examples,
+        20,
+        quirks=("sdpa-mask",),
+        decisions=decisions(),
+    )
+
+
+def labels(second: str = "NEGATIVE", score: float = 0.99871) -> list[dict[str, object]]:
+    return [{"label": "POSITIVE", "score": 0.998123}, {"label": second, "score": score}]
+
+
+LOGITS = np.array([[-3.12345, 3.23456], [2.5, -2.75]], "float32")
+
+
+def answered() -> RunResult:
+    notes = ("token_type_ids was not given: filled in with zeros",)
+    return RunResult({"logits": LOGITS}, labels(), seconds=0.012, notes=notes)
+
+
+def entities() -> RunResult:
+    found = [
+        {"entity_group": "PER", "score": 0.991, "word": "Ada Lovelace", "start": 0, "end": 12},
+        {"entity_group": "LOC", "score": 0.9876, "word": "北京", "start": 25, "end": 31},
+    ]
+    decoded = [found, [], [{"entity_group": "LOC", "score": 0.5, "word": "Paris", "start": 0, "end": 5}]]
+    return RunResult({"logits": np.zeros((3, 9, 5), "float32")}, decoded)
+
+
+def span() -> RunResult:
+    decoded = {"answer": "Ada Lovelace", "score": 0.71234, "start": 4, "end": 16}
+    outputs = {name: np.zeros((1, 20), "float32") for name in ("start_logits", "end_logits")}
+    return RunResult(outputs, decoded, backend="pytorch", provider="cpu")
+
+
+def raw() -> RunResult:
+    states = np.linspace(-1, 1, 2 * 3 * 4, dtype="float32").reshape(2, 3, 4)
+    odd = np.array([np.nan, np.inf, -np.inf, 123456.789])
+    return RunResult({"last_hidden_state": states, "odd": odd, "count": np.array(3), "none": np.zeros((0, 4), "bool")})
+
+
+def agreeing() -> SideBySide:
+    other = RunResult({"logits": LOGITS}, labels(score=0.99879))
+    return SideBySide(answered(), other, (tried("call 1", 2, 14),))
+
+
+def differing() -> SideBySide:
+    comparisons = (
+        tried("call 1", 2, 14),
+        tried("call 2", 2, 9, off=0.7, agreed=1),
+        Comparison("call 3", {"input_ids": (2, 600)}, error="Expand: 600 is beyond 512 positions"),
+    )
+    return SideBySide(
+        labels(), labels("POSITIVE", 0.61), comparisons, ("the cell called the model 3 times, once without a mask",)
+    )
+
+
+def model_output() -> SideBySide:
+    left: OrderedDict[str, object] = OrderedDict(logits=LOGITS, loss=None, name="run")
+    return SideBySide(left, OrderedDict(left, logits=LOGITS + 1e-6), (tried("call 1", 2, 14),))
+
+
+def no_call() -> SideBySide:
+    return SideBySide("a text", "a text", (), ("no module of the exported class was called in the cell",))
+
+
+def failed_comparison() -> Comparison:
+    diffs = (
+        diff(),
+        diff("half", (2, 8), 3e-3, expected_dtype="float16", actual_dtype="float32", passed=False),
+        diff("pooled", (2, 8), float("inf"), cosine=float("nan"), finite=False, passed=False),
+    )
+    return Comparison("mine", {"input_ids": (2, 14), "pixels": (2, 3, 32, 32)}, diffs, Agreement("label", 1, 2))
+
+
+def tasks() -> tuple[TaskInfo, ...]:
+    return (
+        TaskInfo("feature-extraction", ("default", "embedding"), "AutoModel", "text", "the arrays themselves"),
+        TaskInfo(
+            "text-classification",
+            ("sentiment-analysis",),
+            "AutoModelForSequenceClassification",
+            "text, or a pair of texts",
+            "label and score",
+        ),
+    )
+
+
+def export_error() -> ExportError:
+    return ExportError(
+        "no exporter could convert Detector: torchvision::nms has no ONNX translation",
+        fix="onnx_magic.diagnose(model)",
+        attempts=(("dynamo", RuntimeError("line one\nline two")), ("torchscript", ValueError(""))),
+    )
+
+
+RECORDS: dict[str, Callable[[], object]] = {
+    "verified": verified,
+    "warned": warned,
+    "baked": baked,
+    "vanished": vanished,
+    "inconclusive": inconclusive,
+    "unchecked": unchecked,
+    "plain_module": plain_module,
+    "validation": lambda: verified().validation,
+    "comparison": lambda: TRIED[0],
+    "failed_comparison": failed_comparison,
+    "output_diff": diff,
+    "plan": plan,
+    "answered": answered,
+    "entities": entities,
+    "span": span,
+    "raw": raw,
+    "agreeing": agreeing,
+    "differing": differing,
+    "model_output": model_output,
+    "no_call": no_call,
+    "graph": graph,
+    "tensor": lambda: specs()[1][0],
+    "finding": lambda: baked().validation.findings[0],
+    "stages": lambda: baked().stages,
+    "tasks": tasks,
+    "error": lambda: UnknownTaskError("task 'nerr' is not known; did you mean 'ner'?", fix="task=ner"),
+    "export_error": export_error,
+}
+
+
+@pytest.fixture(params=sorted(RECORDS))
+def sample(request: pytest.FixtureRequest) -> tuple[str, object]:
+    """Each record in turn: its name and itself."""
+    return request.param, RECORDS[request.param]()
+
+
+@pytest.fixture
+def build() -> Callable[..., object]:
+    """`build("verified")`: a record of `RECORDS`."""
+    return lambda name: RECORDS[name]()
+
+
+@pytest.fixture
+def nasty_report() -> Callable[[str], ExportReport]:
+    """A report in which every string that a model or a user chooses is the given one."""
+
+    def make(name: str) -> ExportReport:
+        spec = TensorSpec(name, name, (name, 3))
+        made = Comparison(name, {name: (1, 2)}, (diff(name),), Agreement(name, 1, 1))
+        broken = Comparison(name, {name: (1, 3)}, error=name)
+        findings = tuple(
+            Finding("axis-baked", name, level=level, fix=name, layer=name, line=name)  # type: ignore[arg-type]
+            for level in ("note", "failure", "warning")
+        )
+        return ExportReport(
+            name,
+            Path(name[:100].replace("\0", "")),
+            name,
+            name,
+            name,
+            {
+                name: graph(
+                    path=Path(name[:100].replace("\0", "")), inputs=(spec,), outputs=(spec,), operators={name: 1}
+                )
+            },
+            (Stage(name, True, 1.0, name),),
+            Validation((made, broken), findings, {name: True}),
+            (Decision(f"{name}[0]", name, "user", name),),
+            variant=name,
+        )
+
+    return make
