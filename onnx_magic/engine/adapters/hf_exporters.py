@@ -1,0 +1,73 @@
+"""Adapter to `transformers.exporters`: patches, translations and graph fixes that make Transformers models exportable.
+
+The module is experimental and these names are private; tested with transformers 5.20 to 5.23. In a version without
+them the export goes on with torch alone, and the log says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from onnx_magic.events import LogLine, emit
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextlib.contextmanager
+def patched() -> Iterator[None]:
+    """Apply the reversible patches of torch and transformers that tracing needs, for the block."""
+    try:
+        from transformers.exporters import utils
+
+        # The patches are registered when these modules are imported.
+        from transformers.exporters import exporter_dynamo, exporter_onnx  # noqa: F401
+
+        apply_patches = utils.apply_patches
+    except (ImportError, AttributeError) as error:
+        emit(LogLine(f"transformers.exporters has no patches here ({error}); exporting with torch alone"))
+        yield
+        return
+    with apply_patches("onnx"), apply_patches("dynamo"):
+        yield
+
+
+@contextlib.contextmanager
+def clean_state(model: torch.nn.Module) -> Iterator[None]:
+    """Keep caches that an earlier eager forward left in a Transformers model out of the trace."""
+    try:
+        from transformers.exporters.exporter_dynamo import reset_model_state
+    except ImportError:
+        yield
+        return
+    with reset_model_state(model):
+        yield
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """ONNX functions for aten operators that torchlib translates wrongly or not at all (mixture of experts, masks)."""
+    try:
+        from transformers.exporters.exporter_onnx import _ONNX_TRANSLATION_TABLE
+    except ImportError:
+        return {}
+    return dict(_ONNX_TRANSLATION_TABLE)
+
+
+def fix_program(exported_program: Any) -> None:
+    """Rewrite what ONNX cannot express in a captured program (alias, in-place, assertions), in place."""
+    try:
+        from transformers.exporters.utils import apply_fx_node_fixes
+    except ImportError:
+        return
+    apply_fx_node_fixes("onnx", exported_program.graph_module)
+
+
+def fix_graph(onnx_program: Any) -> None:
+    """Apply the fixes that ONNX Runtime needs to a converted program, in place."""
+    try:
+        from transformers.exporters.exporter_onnx import apply_onnx_ir_fixes
+    except ImportError:
+        return
+    apply_onnx_ir_fixes(onnx_program)

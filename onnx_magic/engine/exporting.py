@@ -1,0 +1,186 @@
+"""The way of an export: source → plan → capture → convert → verify → store, under one lock, in silence, leaving no trace."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_magic.engine.converting import Attempt, convert_and_prove
+from onnx_magic.engine.flat import FlatModel
+from onnx_magic.engine.locking import export_lock
+from onnx_magic.engine.planning import Prepared, prepare
+from onnx_magic.engine.quiet import Log, quiet
+from onnx_magic.engine.sources import ModelSource, resolve_source
+from onnx_magic.engine.state import comparable_attention, preserved
+
+# STORING HELPER: SETTLED on take_graph / place.assets / place.commit / prepare_output(output, name, fingerprint, *, ...). Do not change it again.
+from onnx_magic.engine.storing import OutputPlace, build_manifest, prepare_output, write_assets
+from onnx_magic.errors import OnnxMagicError
+from onnx_magic.events import Event, StageDone, listening, stage
+from onnx_magic.options import Axes
+from onnx_magic.records.artifact import ExportReport, Stage
+from onnx_magic.records.plan import ExportPlan
+from onnx_magic.records.results import Validation
+from onnx_magic.runtime.folder import open_folder
+
+if TYPE_CHECKING:
+    from onnx_magic.runtime.folder import OpenedFolder
+
+ROOM = 1.2
+"""Free disk that an export wants, as a multiple of the weights' bytes."""
+
+STAGES = ("source", "plan", "capture", "convert", "save", "verify", "store")
+"""The stages of an export, in order; one that was not reached stays `None`."""
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What `export` was asked: its options, see `verbs.export`."""
+
+    model: Any
+    task: str | None = None
+    output: str | Path | None = None
+    opset: int | None = None
+    dynamic: Axes | None = None
+    inputs: Any = None
+    exporter: str = "auto"
+    fold: bool = True
+    validate: bool = True
+    atol: float | None = None
+    rtol: float | None = None
+    overwrite: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ExportOutcome:
+    """What an export gave.
+
+    Args:
+        opened: The folder, ready to run.
+        source: The live model, `None` once released.
+        flat: The live model as a function of the graph's inputs, `None` once released.
+        plan: What was decided.
+        report: What is shown.
+        log: What the libraries wrote.
+    """
+
+    opened: OpenedFolder
+    source: ModelSource | None
+    flat: FlatModel | None
+    plan: ExportPlan
+    report: ExportReport
+    log: str
+
+    @property
+    def validation(self) -> Validation:
+        """The verdict."""
+        return self.report.validation
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What was done, with seconds."""
+        return self.report.stages
+
+    def released(self) -> ExportOutcome:
+        """The same without the live model."""
+        return dataclasses.replace(self, source=None, flat=None)
+
+
+def make_plan(request: ExportRequest) -> ExportPlan:
+    """Decide all that an export decides before tracing."""
+    with export_lock(), quiet(Log()):
+        with stage("source"):
+            source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+        with stage("plan"), preserved(source.model), comparable_attention():
+            return prepare(source, request).plan
+
+
+def run_export(request: ExportRequest) -> ExportOutcome:
+    """Export a model and prove the file; see `verbs.export` for what is raised."""
+    log, done = Log(), _Stages()
+    with export_lock(), listening(done.see), quiet(log), _explained(log):
+        with stage("source") as row:
+            source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+            row.detail = source.architecture
+            place = _place(source, request)
+        with place:
+            with preserved(source.model), comparable_attention():
+                with stage("plan"):
+                    prepared = prepare(source, request)
+                attempt = convert_and_prove(prepared, request, place.staging)
+            with stage("store"):
+                folder = _store(place, source, attempt)
+        opened = open_folder(folder)
+    plan = attempt.prepared.plan
+    report = ExportReport(
+        name=source.name,
+        folder=folder,
+        task=source.task,
+        architecture=source.architecture,
+        exporter=attempt.way,
+        graphs=opened.graphs,
+        stages=done.stages,
+        validation=attempt.validation,
+        decisions=plan.decisions,
+        findings=attempt.findings,
+    )
+    return ExportOutcome(opened, source, attempt.prepared.flat, plan, report, log.text)
+
+
+def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:
+    weights = sum(t.numel() * t.element_size() for t in source.model.state_dict().values() if hasattr(t, "numel"))
+    return prepare_output(
+        request.output,
+        source.name,
+        source.fingerprint,
+        overwrite=request.overwrite,
+        origin=source.origin,
+        task=source.task,
+        needed=int(weights * ROOM),
+    )
+
+
+def _store(place: OutputPlace, source: ModelSource, attempt: Attempt) -> Path:
+    """Put the taken attempt, the assets and the manifest in place; the old folder stands until then."""
+    place.take_graph(attempt.graph.path)
+    write_assets(source, place.assets)
+    manifest = build_manifest(
+        source=source,
+        plan=attempt.prepared.plan,
+        exporter=attempt.way,
+        graphs={"model": attempt.graph},
+        validation=attempt.validation,
+        findings=attempt.findings,
+    )
+    return place.commit(manifest, failed=attempt.validation.status == "failed")
+
+
+class _Stages:
+    """Collects the stages of a run; one that came twice (another way was tried) counts with both its times."""
+
+    def __init__(self) -> None:
+        self._rows = {name: Stage(name) for name in STAGES}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, StageDone) and event.name in self._rows:
+            before = self._rows[event.name]
+            self._rows[event.name] = Stage(event.name, event.ok, before.seconds + event.seconds, event.detail)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return tuple(self._rows.values())
+
+
+@contextmanager
+def _explained(log: Log) -> Iterator[None]:
+    """Give an error of ours the log of the run, so that what the libraries said is not lost with it."""
+    try:
+        yield
+    except OnnxMagicError as error:
+        error.log = log.text
+        raise

@@ -1,0 +1,229 @@
+"""What the runs of a validation mean: a Finding with a sentence of its own for each thing that is wrong or worth knowing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from onnx_magic.engine.comparing import diff_output
+from onnx_magic.engine.tensors import to_arrays, to_tensors
+from onnx_magic.records.artifact import GraphFile
+from onnx_magic.records.findings import Finding
+from onnx_magic.records.results import OutputDiff
+
+if TYPE_CHECKING:
+    from onnx_magic.engine.planning import Prepared
+    from onnx_magic.engine.validating import Tried
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+def judge(
+    graph: GraphFile,
+    prepared: Prepared,
+    tried: Sequence[Tried],
+    limits: Mapping[str, tuple[int, int | None]],
+) -> list[Finding]:
+    """All findings on a graph that was run (or could not be)."""
+    return [
+        *_baked_in_the_graph(graph, prepared),
+        *_vanished(graph, prepared),
+        *_wrong(prepared, tried),
+        *_not_finite(tried),
+        *_ignored(tried),
+        *_ranges(prepared, limits),
+    ]
+
+
+def _baked_in_the_graph(graph: GraphFile, prepared: Prepared) -> Iterator[Finding]:
+    """Axes that the plan calls dynamic and the graph declares with one size."""
+    declared = {spec.name: spec for spec in graph.inputs}
+    for planned in prepared.plan.inputs:
+        spec = declared.get(planned.name)
+        for axis, name in planned.dynamic_axes.items():
+            if spec is not None and axis < len(spec.shape) and isinstance(size := spec.shape[axis], int):
+                yield Finding(
+                    "axis-baked",
+                    f"axis {axis} of {planned.name} ({name}) was baked: the graph takes {size} only",
+                    fix=_without(prepared, name),
+                    tensor=planned.name,
+                    axis=axis,
+                )
+
+
+def _without(prepared: Prepared, name: str) -> str:
+    """The option that keeps one axis static."""
+    axes = {t: {a: n for a, n in moving.items() if n != name} for t, moving in prepared.examples.axes.items()}
+    kept = {tensor: moving for tensor, moving in axes.items() if moving}
+    return f"dynamic={kept}".replace(" ", "") if kept else "dynamic=no"
+
+
+def _vanished(graph: GraphFile, prepared: Prepared) -> Iterator[Finding]:
+    """Inputs that the model accepts and the graph does not; harmless only if the model ignores them."""
+    names = {spec.name for spec in graph.inputs}
+    for spec in prepared.plan.inputs:
+        if spec.name in names:
+            continue
+        if _matters(prepared, spec.name):
+            yield Finding(
+                "input-vanished",
+                f"input {spec.name} vanished from the graph, and PyTorch's outputs depend on it",
+                fix=f"inputs={{{spec.name!r}: ...}}  (values that vary: a padded batch, for a mask)",
+                tensor=spec.name,
+            )
+        else:
+            yield Finding(
+                "input-vanished",
+                f"input {spec.name} is not in the graph: the model's outputs do not depend on it",
+                level="warning",
+                tensor=spec.name,
+            )
+
+
+def _matters(prepared: Prepared, name: str) -> bool:
+    """Whether PyTorch's outputs move when this input alone is changed."""
+    changed = dict(prepared.examples.traced)
+    array = changed[name]
+    if array.dtype.kind in "iub" and set(np.unique(array)) <= {0, 1}:
+        flipped = array.copy()
+        flipped[..., -max(1, array.shape[-1] // 3) :] = 0
+        changed[name] = flipped if (flipped != array).any() else (1 - array.astype(np.int64)).astype(array.dtype)
+    else:
+        changed[name] = prepared.examples.at(seed=7)[name]
+    try:
+        outputs = to_arrays(prepared.flat.run(to_tensors(changed)))
+    except Exception:  # a model that refuses the changed values reads them
+        return True
+    return any(not diff_output(n, prepared.probe.outputs[n], outputs[n]).passed for n in outputs)
+
+
+def _wrong(prepared: Prepared, tried: Sequence[Tried]) -> Iterator[Finding]:
+    """Cases that failed; those of one axis that is right at its traced size only are told as that axis."""
+    traced_ok = all(t.comparison for t in tried if t.case.sizes is None or not t.case.sizes)
+    told: set[str] = set()
+    for one in tried:
+        if one.comparison.passed:
+            continue
+        sizes = one.case.sizes or {}
+        baked = next(iter(sizes)) if traced_ok and len(sizes) == 1 else None
+        if baked is not None and baked not in told:
+            told.add(baked)
+            yield _axis_finding(prepared, one, baked)
+        elif baked is None and not (told & set(sizes)):
+            told.add("*")
+            yield from _case_findings(one)
+
+
+def _axis_finding(prepared: Prepared, one: Tried, name: str) -> Finding:
+    size = prepared.examples.sizes[name]
+    tensor, axis = next(
+        ((t, a) for t, moving in prepared.examples.axes.items() for a, n in moving.items() if n == name), (None, None)
+    )
+    return Finding(
+        "axis-baked",
+        f"axis {name} was baked: the graph is right at {size}, the traced size, and wrong at {one.case.label} "
+        f"({_reason(one)})",
+        fix=_without(prepared, name),
+        tensor=tensor,
+        axis=axis,
+    )
+
+
+def _reason(one: Tried) -> str:
+    if one.comparison.error is not None:
+        return f"ONNX Runtime: {one.comparison.error}"
+    bad = next((d for d in one.comparison.diffs if not d), None)
+    if bad is None:
+        return f"another answer: {one.comparison.agreement}"
+    return _difference(bad)
+
+
+def _difference(diff: OutputDiff) -> str:
+    if diff.expected_shape != diff.actual_shape:
+        return f"{diff.name} has shape {diff.actual_shape}, expected {diff.expected_shape}"
+    if diff.expected_dtype != diff.actual_dtype:
+        return f"{diff.name} is {diff.actual_dtype}, expected {diff.expected_dtype}"
+    place = f" at {list(diff.worst)}" if diff.worst else ""
+    return f"{diff.name} is off by {diff.max_abs:.1e}{place}, tolerance {diff.atol:g} + {diff.rtol:g} * |expected|"
+
+
+def _case_findings(one: Tried) -> Iterator[Finding]:
+    label = one.case.label
+    if one.comparison.error is not None:
+        yield Finding("run-failed", f"the graph does not run at {label}: {one.comparison.error}", fix=_NEXT)
+        return
+    for diff in one.comparison.diffs:
+        if diff.passed:
+            continue
+        code = "values-differ"
+        if diff.expected_shape != diff.actual_shape:
+            code = "shape-differs"
+        elif diff.expected_dtype != diff.actual_dtype:
+            code = "dtype-differs"
+        yield Finding(code, f"at {label}, {_difference(diff)}", fix=_NEXT, tensor=diff.name)
+    agreement = one.comparison.agreement
+    if agreement is not None and not agreement:
+        wrong = agreement.total - agreement.agreed
+        yield Finding(
+            "meaning-differs",
+            f"at {label}, {wrong} of {agreement.total} answers ({agreement.kind}) differ from PyTorch's",
+        )
+
+
+_NEXT = "exporter=torchscript   or inputs=... of another shape"
+
+
+def _not_finite(tried: Sequence[Tried]) -> Iterator[Finding]:
+    for one in tried:
+        for name, actual in one.actual.items():
+            expected = one.expected.get(name)
+            if actual.dtype.kind not in "fV" or expected is None:
+                continue
+            if np.isfinite(actual.astype(np.float64)).all():
+                continue
+            ours = not np.isfinite(expected.astype(np.float64)).all()
+            same = " (PyTorch's is not either)" if ours else ", PyTorch's is"
+            yield Finding(
+                "not-finite",
+                f"{name} is not finite at {one.case.label}{same}",
+                level="warning" if ours else "failure",
+                tensor=name,
+            )
+            return
+
+
+def _ignored(tried: Sequence[Tried]) -> Iterator[Finding]:
+    """Agreement proves something only where PyTorch's own outputs move by more than the tolerance."""
+    same_shape = [t for t in tried if not t.case.sizes and t.actual]
+    if len(same_shape) < 2:
+        return
+    first, *others = same_shape
+    moved = {
+        name
+        for other in others
+        for name, expected in first.expected.items()
+        if expected.shape != other.expected[name].shape or not diff_output(name, expected, other.expected[name]).passed
+    }
+    still = [name for name in first.expected if name not in moved]
+    if not moved and still:
+        yield Finding(
+            "inputs-ignored",
+            f"inconclusive: PyTorch's own outputs ({', '.join(still)}) hardly move when the inputs change, "
+            "so that agreement proves nothing",
+            fix="export trained weights, or inputs=... on which the outputs differ",
+        )
+    elif still:
+        yield Finding(
+            "output-constant",
+            f"{', '.join(still)} {'does' if len(still) == 1 else 'do'} not move when the inputs change",
+            level="note",
+        )
+
+
+def _ranges(prepared: Prepared, limits: Mapping[str, tuple[int, int | None]]) -> Iterator[Finding]:
+    """Upper limits that tracing found (a position table); one that leaves the traced size only is a baked axis."""
+    for name, (low, high) in limits.items():
+        if high is not None and low < high:
+            yield Finding("axis-range", f"{name} can be {low} to {high}", level="note")

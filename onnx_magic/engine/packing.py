@@ -1,0 +1,256 @@
+"""What goes into an exported folder: the graph's file, the assets beside it, and the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_magic.engine.disk import check_space, storage_errors
+from onnx_magic.engine.scrubbing import machine_prefixes, without_prefixes
+from onnx_magic.errors import StorageError
+from onnx_magic.records.artifact import GraphFile, Manifest
+from onnx_magic.records.findings import Finding
+from onnx_magic.records.plan import ExportPlan, TensorSpec
+from onnx_magic.records.results import Validation
+from onnx_magic.records.serial import validation_to_json
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+    from onnx_magic.engine.sources import ModelSource
+
+SINGLE_FILE_LIMIT = 2**31 - 2**26
+"""Bytes of weights that one file takes: protobuf stops at 2 GiB, and the graph itself needs room."""
+
+ASSET_NAMES = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
+    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json",
+)  # fmt: skip
+"""Files that are written beside the graph, where the model has them."""
+
+PROCESSOR_CONFIG = "preprocessor_config.json"
+PLACE_KEYS = ("_name_or_path", "name_or_path")
+VERSIONED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript")
+
+
+def save_graph(model: onnx_ir.Model, path: Path, *, limit: int = SINGLE_FILE_LIMIT) -> tuple[Path, ...]:
+    """Write a graph: one file, or with its weights in `<name>.onnx_data` beside it where they exceed `limit` bytes.
+
+    The same graph gives the same bytes. Weights that an earlier graph of this path left beside it are removed.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        StorageError: the disk is full, or reports an error.
+    """
+    import onnx_ir
+
+    beside = path.with_name(f"{path.name}_data")
+    size = weight_bytes(model)
+    with storage_errors(path):
+        check_space(path.parent, size)
+        if size <= limit:
+            onnx_ir.save(model, path)
+            beside.unlink(missing_ok=True)
+            return (path,)
+        onnx_ir.save(model, path, external_data=beside.name)
+    return (path, beside)
+
+
+def weight_bytes(model: onnx_ir.Model) -> int:
+    """Bytes of all initializers, subgraphs included."""
+    values = (value for graph in model.graphs() for value in graph.initializers.values())
+    return sum(value.const_value.nbytes for value in values if value.const_value is not None)
+
+
+def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
+    """Write config, tokenizer and processor files; no path of this machine is in them.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        StorageError: the disk is full, or a tokenizer cannot be saved.
+    """
+    before = set(folder.iterdir())
+    with storage_errors(folder):
+        if source.config is not None:
+            _write_json(folder / "config.json", _config_record(source))
+        if source.tokenizer is not None:
+            with _without_padding(source.tokenizer), _saving("tokenizer", folder):
+                source.tokenizer.save_pretrained(str(folder))
+        if source.processor is not None:
+            with _saving("processor", folder):
+                source.processor.save_pretrained(str(folder))
+        elif source.origin and (Path(source.origin) / PROCESSOR_CONFIG).is_file():
+            # The packages it needs are not installed here; where the folder is used they may be.
+            text = (Path(source.origin) / PROCESSOR_CONFIG).read_text(encoding="utf-8")
+            (folder / PROCESSOR_CONFIG).write_text(text, encoding="utf-8")
+        written = tuple(sorted(set(folder.iterdir()) - before))
+        for path in written:
+            if path.suffix == ".json" and path.name != "tokenizer.json":
+                _scrub_json(path)
+    return written
+
+
+@contextlib.contextmanager
+def _saving(part: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # the tokenizers package raises Exception itself, also on a full disk
+        raise StorageError(f"the {part} cannot be saved: {error}", fix=f"df -h {folder.parent}") from error
+
+
+@contextlib.contextmanager
+def _without_padding(tokenizer: Any) -> Iterator[None]:
+    """A tokenizer's file holds the padding and truncation of its last call: leave them out, then set them again."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        yield
+        return
+    padding, truncation = backend.padding, backend.truncation
+    backend.no_padding()
+    backend.no_truncation()
+    try:
+        yield
+    finally:
+        if padding is not None:
+            backend.enable_padding(**padding)
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
+
+
+def _config_record(source: ModelSource) -> dict[str, Any]:
+    """The config as `save_pretrained` writes it, with the class that readers need to choose the head."""
+    record: dict[str, Any] = json.loads(source.config.to_json_string())
+    if source.kind == "transformers":
+        theirs = (k.__name__ for k in type(source.model).__mro__ if k.__module__.startswith("transformers.models."))
+        record["architectures"] = [next(theirs, source.architecture)]
+    return record
+
+
+def _scrub_json(path: Path) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    scrubbed = _scrubbed(record, machine_prefixes())
+    if scrubbed != record:
+        _write_json(path, scrubbed)
+
+
+def _write_json(path: Path, record: Any) -> None:
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _scrubbed(value: Any, prefixes: tuple[str, ...]) -> Any:
+    """The value without this machine's paths: places that name one are dropped, folders in texts are cut off."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if not (k in PLACE_KEYS and _is_place(v))}
+        return {key: _scrubbed(item, prefixes) for key, item in kept.items()}
+    if isinstance(value, list):
+        return [_scrubbed(item, prefixes) for item in value]
+    return without_prefixes(value, prefixes) if isinstance(value, str) else value
+
+
+def _is_place(value: Any) -> bool:
+    """Whether a text names a folder of this machine, not a Hub id."""
+    return isinstance(value, str) and (
+        value.startswith((".", "~", os.sep)) or os.path.isabs(value) or os.path.exists(value)
+    )
+
+
+def portable_origin(origin: str | None) -> str | None:
+    """An origin as a manifest may name it: a Hub id, or a path relative to the current folder; else the last part.
+
+    Example:
+        >>> portable_origin("org/name"), portable_origin("/somewhere/else/model")
+        ('org/name', 'model')
+    """
+    if origin is None:
+        return None
+    path = Path(origin).expanduser()
+    if not path.is_absolute() and ".." not in path.parts:
+        return origin if origin == str(path) else path.as_posix()
+    try:
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.resolve().name
+
+
+def build_manifest(
+    source: ModelSource,
+    plan: ExportPlan,
+    *,
+    exporter: str,
+    graphs: Mapping[str, GraphFile],
+    validation: Validation,
+    findings: Sequence[Finding] = (),
+) -> Manifest:
+    """What `onnx_magic.json` will say; where the graphs lie, and which files there are, is filled in by the commit.
+
+    Args:
+        source: What was exported.
+        plan: What was decided.
+        exporter: The way that made the graphs.
+        graphs: `{"model": GraphFile}`.
+        validation: The verdict.
+        findings: Findings of the export itself, kept beside those of the verdict.
+    """
+    axes = {spec.name: spec.dynamic_axes for graph in graphs.values() for spec in graph.inputs}
+    return Manifest(
+        name=source.name,
+        task=source.task,
+        architecture=source.architecture,
+        source=portable_origin(source.origin),
+        fingerprint=source.fingerprint,
+        exporter=exporter,
+        graphs={role: _graph_entry(graph) for role, graph in graphs.items()},
+        axes={name: {str(axis): dim for axis, dim in moving.items()} for name, moving in axes.items() if moving},
+        labels={str(index): label for index, label in source.labels.items()},
+        tolerances={"atol": dict(validation.atol), "rtol": dict(validation.rtol)},
+        validated=validation_to_json(validation),
+        decisions=tuple({**dataclasses.asdict(d), "value": _plain(d.value)} for d in plan.decisions),
+        findings=tuple(dataclasses.asdict(finding) for finding in findings),
+        versions=versions(),
+    )
+
+
+def _graph_entry(graph: GraphFile) -> dict[str, Any]:
+    return {
+        "path": graph.path.name,
+        "opset": graph.opset,
+        "size": graph.size,
+        "inputs": [_spec_entry(spec) for spec in graph.inputs],
+        "outputs": [_spec_entry(spec) for spec in graph.outputs],
+    }
+
+
+def _spec_entry(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+
+
+def _plain(value: Any) -> Any:
+    """A decision's value as JSON has it; what JSON has not is written as people read it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | bool | int | float | None) else str(value)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that made an export; none of them is imported for it."""
+    from onnx_magic import __version__
+
+    found = {"onnx_magic": __version__}
+    for name in VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

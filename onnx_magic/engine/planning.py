@@ -1,0 +1,196 @@
+"""From a source and the user's wishes to an ExportPlan: task, inputs, axes, opset, exporter, and who decided each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from onnx_magic.engine.examples import Examples
+from onnx_magic.engine.flat import FlatModel
+from onnx_magic.engine.inputs import candidates, first_that_runs
+from onnx_magic.engine.opsets import choose_opset
+from onnx_magic.engine.probing import Probe, probe
+from onnx_magic.engine.tasks.quirks import quirks_for
+from onnx_magic.engine.tensors import dtype_name
+from onnx_magic.errors import UsageError
+from onnx_magic.options import Axes, check_axes
+from onnx_magic.records.plan import Decision, ExportPlan, TensorSpec
+
+if TYPE_CHECKING:
+    from onnx_magic.engine.exporting import ExportRequest
+    from onnx_magic.engine.sources import ModelSource
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A plan, and the live things it speaks of.
+
+    Args:
+        plan: What was decided.
+        flat: The model as a function of the plan's inputs.
+        probe: What running it at other sizes showed; its examples' axes are the plan's.
+        user_axes: Whether the user said which axes are dynamic: then none is pinned behind their back.
+    """
+
+    plan: ExportPlan
+    flat: FlatModel
+    probe: Probe
+    user_axes: bool
+
+    @property
+    def examples(self) -> Examples:
+        """The example inputs."""
+        return self.probe.examples
+
+    def with_axes(self, axes: Mapping[str, Mapping[int, str]]) -> Prepared:
+        """The same with other dynamic axes."""
+        kept = {name for moving in axes.values() for name in moving.values()}
+        found = replace(
+            self.probe,
+            examples=_with_axes(self.examples, axes),
+            output_axes={
+                output: {axis: name for axis, name in moving.items() if name in kept}
+                for output, moving in self.probe.output_axes.items()
+            },
+        )
+        inputs, outputs = _specs(found)
+        return replace(self, probe=found, plan=self.plan.replace(inputs=inputs, outputs=outputs))
+
+
+def prepare(source: ModelSource, request: ExportRequest) -> Prepared:
+    """Decide everything before tracing; runs the model at a few sizes.
+
+    Raises:
+        InputsError: no inputs, or the model raises on them.
+        UsageError: `dynamic` names what is not there, or what cannot move.
+        OpsetError: no exporter writes that opset.
+    """
+    opset, exporter = choose_opset(request.opset, request.exporter)
+    wish = check_axes(request.dynamic) if request.dynamic is not None else None
+    flat, found = first_that_runs(
+        candidates(source, request.inputs),
+        lambda flat, examples: (flat, probe(flat, examples)),
+        source.architecture,
+    )
+    decisions = [
+        Decision("task", source.task, source.task_by),
+        Decision("opset", opset, "user" if request.opset is not None else "default"),
+        Decision("exporter", exporter, "user" if request.exporter != "auto" else "default"),
+        Decision("inputs", tuple(found.examples.traced), found.examples.by),
+    ]
+    by_axis = {
+        f"{tensor}[{axis}]": Decision(f"{tensor}[{axis}]", name, "probe")
+        for tensor, moving in found.examples.axes.items()
+        for axis, name in moving.items()
+    }
+    if wish is not None and wish is not True:
+        axes = _wished(wish, found)
+        found = replace(found, examples=_with_axes(found.examples, axes), output_axes=_renamed(found, axes))
+        by_axis = {
+            f"{tensor}[{axis}]": Decision(f"{tensor}[{axis}]", axes.get(tensor, {}).get(axis, size), "user")
+            for tensor, array in found.examples.traced.items()
+            for axis, size in enumerate(array.shape)
+            if axis in axes.get(tensor, {}) or f"{tensor}[{axis}]" in by_axis
+        }
+    inputs, outputs = _specs(found)
+    plan = ExportPlan(
+        name=source.name,
+        task=source.task,
+        architecture=source.architecture,
+        inputs=inputs,
+        outputs=outputs,
+        examples=found.examples.traced,
+        opset=opset,
+        exporter=exporter,
+        quirks=tuple(row.name for row in quirks_for(source.model)),
+        decisions=(*decisions, *by_axis.values()),
+    )
+    return Prepared(plan, flat, found, user_axes=wish is not None and wish is not True)
+
+
+def _specs(found: Probe) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    sizes = found.examples.sizes
+
+    def spec(name: str, array: Any, moving: Mapping[int, str], role: Any) -> TensorSpec:
+        # An output's axis that follows an input's without being as long (height // 2) has a name of its own.
+        named = {a: n if sizes.get(n) == array.shape[a] else f"{name}_dim_{a}" for a, n in moving.items()}
+        return TensorSpec(name, dtype_name(array), tuple(named.get(a, n) for a, n in enumerate(array.shape)), role)
+
+    return (
+        tuple(spec(n, a, found.examples.axes.get(n, {}), "input") for n, a in found.examples.traced.items()),
+        tuple(spec(n, a, found.output_axes.get(n, {}), "output") for n, a in found.outputs.items()),
+    )
+
+
+def _with_axes(examples: Examples, axes: Mapping[str, Mapping[int, str]]) -> Examples:
+    """The same examples with other (or renamed) axes; sizes are asked for by the new names."""
+    old_names = {name: examples.axes[tensor][axis] for tensor, moving in axes.items() for axis, name in moving.items()}
+    make = examples.make
+    return replace(
+        examples,
+        axes=axes,
+        make=lambda sizes, seed: make({old_names.get(name, name): size for name, size in sizes.items()}, seed),
+        limits={name: examples.limits[old] for name, old in old_names.items() if old in examples.limits},
+    )
+
+
+def _renamed(found: Probe, axes: Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str]]:
+    new = {found.examples.axes[t][axis]: name for t, moving in axes.items() for axis, name in moving.items()}
+    return {
+        output: {axis: new[name] for axis, name in moving.items() if name in new}
+        for output, moving in found.output_axes.items()
+    }
+
+
+def _wished(wish: Axes, found: Probe) -> dict[str, dict[int, str]]:
+    """The dynamic axes as the user wants them, against what the probe found.
+
+    An axis that moves with a named one takes its name: the graph needs one size for both.
+    """
+    known = found.examples.axes
+    if wish is False:
+        return {}
+    if isinstance(wish, str):
+        names = sorted({name for moving in known.values() for name in moving.values()})
+        if wish not in names:
+            near = difflib.get_close_matches(wish, names, n=1, cutoff=0.3)
+            raise UsageError(
+                f"dynamic={wish}: there is no such axis; the axes that can move are {', '.join(names) or 'none'}"
+                + _why_not(wish, found),
+                fix=f"dynamic={near[0] if near else (names[0] if names else 'no')}",
+            )
+        return {t: {axis: name for axis, name in moving.items() if name == wish} for t, moving in known.items()}
+    assert isinstance(wish, dict)
+    rename: dict[str, str] = {}
+    for tensor, moving in wish.items():
+        if tensor not in found.examples.traced:
+            near = difflib.get_close_matches(tensor, list(found.examples.traced), n=1, cutoff=0.3)
+            raise UsageError(
+                f"dynamic names {tensor!r}; the inputs are {', '.join(found.examples.traced)}",
+                fix=f"dynamic={{{(near or list(found.examples.traced))[0]!r}: {moving}}}",
+            )
+        rank = found.examples.traced[tensor].ndim
+        for axis, name in moving.items():
+            place = axis + rank if axis < 0 else axis
+            if not 0 <= place < rank:
+                raise UsageError(
+                    f"dynamic names axis {axis} of {tensor}, which has {rank} axes", fix=f"dynamic={known}"
+                )
+            if place not in known.get(tensor, {}):
+                label = f"{tensor}[{axis}]"
+                raise UsageError(
+                    f"{label} cannot be dynamic: the model does not run at another size{_why_not(name, found)}",
+                    fix=f"dynamic={ {t: dict(m) for t, m in known.items() if m} }",
+                )
+            rename[known[tensor][place]] = name
+    return {
+        tensor: {axis: rename[name] for axis, name in moving.items() if name in rename}
+        for tensor, moving in known.items()
+    }
+
+
+def _why_not(name: str, found: Probe) -> str:
+    reasons = [text for label, text in found.refused.items() if label == name] or list(found.refused.values())[:1]
+    return f" ({reasons[0]})" if reasons else ""

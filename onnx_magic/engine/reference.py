@@ -1,0 +1,58 @@
+"""The PyTorch side of a comparison: the live source, the one the manifest names, or what the user hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from onnx_magic.engine.flat import FlatModel
+from onnx_magic.engine.inputs import keyword_binding
+from onnx_magic.engine.sources import fingerprint_module, resolve_source
+from onnx_magic.engine.state import comparable_attention, preserved
+from onnx_magic.engine.tensors import to_arrays, to_tensors
+from onnx_magic.errors import UsageError, VerificationError
+
+if TYPE_CHECKING:
+    from onnx_magic.runtime.folder import OpenedFolder
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+def reference_model(opened: OpenedFolder, live: FlatModel | None, against: Any = None) -> FlatModel:
+    """The model that ONNX Runtime is held against.
+
+    Args:
+        opened: The exported folder.
+        live: The model that was exported, while it is held.
+        against: A model or checkpoint that the user hands over; its weights may be others.
+
+    Raises:
+        UsageError: no source is left and none was given.
+        VerificationError: the source's weights are not those that were exported.
+    """
+    names = tuple(spec.name for spec in opened.graph.inputs)
+    if against is not None:
+        source = resolve_source(against, opened.task)
+        return FlatModel(source.model, keyword_binding(source.model, names))
+    manifest = opened.manifest
+    if live is None:
+        if manifest is None or manifest.source is None:
+            raise UsageError(
+                f"{opened.name} has no live source to compare with", fix="exported.compare(inputs, against=model)"
+            )
+        source = resolve_source(manifest.source, opened.task)
+        live = FlatModel(source.model, keyword_binding(source.model, names))
+    if manifest is not None and (now := fingerprint_module(live.model)) != manifest.fingerprint:
+        raise VerificationError(
+            f"the model has changed since the export: its weights are {now}, those exported were {manifest.fingerprint}",
+            fix="exported = %onnx_export model",
+        )
+    return live
+
+
+def run_reference(flat: FlatModel, feed: Mapping[str, Array]) -> dict[str, Array]:
+    """What PyTorch gives for a feed: in eval mode, without gradients, the model left as it was."""
+    with preserved(flat.model), comparable_attention():
+        return to_arrays(flat.run(to_tensors(feed)))

@@ -1,0 +1,233 @@
+"""The proof: ONNX Runtime against PyTorch at the traced shape and at shapes that were never traced.
+
+`validate` gives the verdict on a file. It knows nothing of how the file was made, so that a broken one is caught
+whoever wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from onnx_magic.engine.comparing import compare_outputs, tolerances
+from onnx_magic.engine.examples import SEQUENCE, Examples
+from onnx_magic.engine.flat import FlatModel
+from onnx_magic.engine.judging import judge
+from onnx_magic.engine.probing import one_line
+from onnx_magic.engine.tensors import to_arrays, to_tensors
+from onnx_magic.errors import OnnxMagicError
+from onnx_magic.events import Progress, emit
+from onnx_magic.records.artifact import GraphFile
+from onnx_magic.records.findings import Finding
+from onnx_magic.records.results import Comparison, Validation
+from onnx_magic.runtime.sessions import Session, open_session
+
+if TYPE_CHECKING:
+    from onnx_magic.engine.planning import Prepared
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+OTHERS = 4
+"""At least so many shapes (or, for a graph of one shape, sets of values) beside the traced one."""
+
+LONG = 64
+"""A length that is longer than any traced one, where the model allows it."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of inputs to try.
+
+    Args:
+        label: What differs from the traced inputs.
+        sizes: `{axis name: size}`; what is not named keeps its traced size. `None`: the traced inputs themselves.
+        seed: Seed of the values.
+    """
+
+    label: str
+    sizes: Mapping[str, int] | None = field(default_factory=dict)
+    seed: int = 1
+
+
+def cases(examples: Examples) -> list[Case]:
+    """The shapes to try: traced, other values, batch 1, each axis alone, all together, the longest padded.
+
+    What tracing thinks of an axis' range does not count here: whether a size is legal is the model's own word.
+    """
+    sizes, batch = examples.sizes, examples.batch
+    found = [Case("traced", None), Case("other values")]
+
+    def legal(name: str, size: int) -> bool:
+        cap = examples.limits.get(name)
+        return size >= 1 and (cap is None or size <= cap) and size != sizes[name]
+
+    def add(seed: int, **wanted: int) -> None:
+        kept = {name: size for name, size in wanted.items() if name in sizes and legal(name, size)}
+        label = ", ".join(
+            f"{'batch' if name == batch else _SHORT.get(name, name)} {size}" for name, size in kept.items()
+        )
+        if kept and label not in {case.label for case in found}:
+            found.append(Case(label, kept, seed))
+
+    add(2, **{batch: 1})
+    for seed, name in enumerate(sizes, start=3):
+        if name != batch:
+            for size in _others(sizes[name]):
+                add(seed, **{name: size})
+    add(20, **{batch: 1, SEQUENCE: 3})
+    add(21, **{batch: 3, SEQUENCE: 7})
+    moved = {name: next((n for n in _others(size) if legal(name, n)), size) for name, size in sizes.items()}
+    add(22, **moved | {batch: 5} | ({SEQUENCE: LONG} if SEQUENCE in sizes and legal(SEQUENCE, LONG) else {}))
+    for rows in (3, 4, 7):
+        if len(found) <= OTHERS:
+            add(30 + rows, **{batch: rows})
+    found += [Case(f"other values {seed}", {}, seed) for seed in range(2, 2 + OTHERS + 1 - len(found))]
+    return found
+
+
+def _others(size: int) -> list[int]:
+    """A larger size that is no multiple, and a smaller one."""
+    return [n for n in (size * 2 + (1 if size < 32 else 0), size // 2) if n >= 1]
+
+
+_SHORT = {SEQUENCE: "length"}
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """One case after it was run.
+
+    Args:
+        case: What was tried.
+        comparison: How it went.
+        expected: PyTorch's outputs.
+        actual: ONNX Runtime's; empty when it raised.
+    """
+
+    case: Case
+    comparison: Comparison
+    expected: Mapping[str, Array]
+    actual: Mapping[str, Array]
+
+
+def validate(
+    path: Path,
+    graph: GraphFile,
+    prepared: Prepared,
+    *,
+    atol: float | None = None,
+    rtol: float | None = None,
+    limits: Mapping[str, tuple[int, int | None]] | None = None,
+) -> Validation:
+    """Check a file, then run it beside PyTorch at every case.
+
+    Args:
+        path: The .onnx file.
+        graph: What stands in it.
+        prepared: The plan and the live model.
+        atol: Absolute tolerance for all dtypes; by default `engine.comparing.ATOL`.
+        rtol: Relative tolerance for all dtypes; by default `engine.comparing.RTOL`.
+        limits: Range of the axes that tracing found, for the findings.
+
+    Returns:
+        The verdict. Nothing is raised for a broken graph: it is what was to be found out.
+    """
+    by_dtype = tolerances(atol, rtol)
+    checks, findings = check_file(path)
+    session: Session | None = None
+    try:
+        session = Session(open_session(path))
+        checks["onnxruntime session"] = True
+    except OnnxMagicError as error:
+        checks["onnxruntime session"] = False
+        findings.append(Finding("graph-refused", error.what, fix=error.fix))
+    tried: list[Tried] = []
+    if session is not None:
+        tried, skipped = _run_cases(session, prepared, by_dtype)
+        findings += skipped
+    findings += judge(graph, prepared, tried, limits or {})
+    order = {"failure": 0, "warning": 1, "note": 2}
+    return Validation(
+        comparisons=tuple(t.comparison for t in tried),
+        findings=tuple(sorted(findings, key=lambda f: order[f.level])),
+        checks=checks,
+        atol=by_dtype[0],
+        rtol=by_dtype[1],
+    )
+
+
+def check_file(path: Path) -> tuple[dict[str, bool], list[Finding]]:
+    """`onnx.checker` and shape inference on the file itself, external data and all."""
+    import onnx
+    from onnx import checker, shape_inference
+
+    checks = {"onnx.checker": True, "shape inference": True}
+    try:
+        checker.check_model(str(path), full_check=True)
+    except shape_inference.InferenceError as error:
+        checks["shape inference"] = False
+        return checks, [Finding("graph-refused", f"shape inference finds a contradiction: {one_line(error)}")]
+    except (checker.ValidationError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
+        checks["onnx.checker"] = False
+        return checks, [Finding("graph-refused", f"the ONNX checker refuses the graph: {one_line(error)}")]
+    return checks, []
+
+
+def _run_cases(
+    session: Session,
+    prepared: Prepared,
+    by_dtype: tuple[Mapping[str, float], Mapping[str, float]],
+) -> tuple[list[Tried], list[Finding]]:
+    tried: list[Tried] = []
+    skipped: list[Finding] = []
+    todo = cases(prepared.examples)
+    for done, case in enumerate(todo, start=1):
+        emit(Progress("verify", done, len(todo)))
+        feed = _feed(prepared.examples, case)
+        try:
+            expected = prepared.probe.outputs if case.sizes is None else _eager(prepared.flat, feed)
+        except Exception as error:  # the user's model may refuse a size in any way
+            skipped.append(
+                Finding(
+                    "shape-illegal", f"the model itself does not run at {case.label}: {one_line(error)}", level="note"
+                )
+            )
+            continue
+        tried.append(_try(session, case, feed, expected, prepared, by_dtype))
+    others = [t for t in tried if t.case.sizes is not None]
+    for seed in range(40, 40 + OTHERS - len(others)):
+        case = Case(f"other values {seed - 38}", {}, seed)
+        feed = _feed(prepared.examples, case)
+        tried.append(_try(session, case, feed, _eager(prepared.flat, feed), prepared, by_dtype))
+    return tried, skipped
+
+
+def _feed(examples: Examples, case: Case) -> dict[str, Array]:
+    return dict(examples.traced) if case.sizes is None else examples.at(case.seed, **case.sizes)
+
+
+def _eager(flat: FlatModel, feed: Mapping[str, Array]) -> dict[str, Array]:
+    return to_arrays(flat.run(to_tensors(feed)))
+
+
+def _try(
+    session: Session,
+    case: Case,
+    feed: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    prepared: Prepared,
+    by_dtype: tuple[Mapping[str, float], Mapping[str, float]],
+) -> Tried:
+    actual: dict[str, Array] = {}
+    try:
+        actual = session.run({name: array for name, array in feed.items() if name in session.inputs})
+    except OnnxMagicError as error:
+        shapes = {name: tuple(array.shape) for name, array in feed.items()}
+        return Tried(case, Comparison(case.label, shapes, error=error.what), expected, {})
+    atol, rtol = by_dtype
+    comparison = compare_outputs(case.label, expected, actual, feed, task=prepared.plan.task, atol=atol, rtol=rtol)
+    return Tried(case, comparison, expected, actual)

@@ -1,0 +1,48 @@
+"""`compare`: the exported model against PyTorch, on inputs of the user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx_magic import options
+
+if TYPE_CHECKING:
+    from onnx_magic.records.results import Comparison
+
+
+def compare(
+    exported: options.Exported,
+    inputs: options.Feed,
+    *,
+    against: options.Against = None,
+    atol: options.Atol = None,
+    rtol: options.Rtol = None,
+) -> Comparison:
+    """Compare ONNX Runtime's outputs with PyTorch's on the same inputs, in numbers and in meaning.
+
+    Args:
+        against: A model or another ExportedModel; by default the live source, else the one the manifest names, if its
+            weights are still the same.
+
+    Raises:
+        UsageError: there is no source any more and `against` was not given.
+        VerificationError: the source's weights have changed since the export.
+
+    Example:
+        >>> bool(compare(exported, "I loved it"))  # doctest: +SKIP
+        True
+    """
+    from onnx_magic.engine.comparing import compare_outputs, tolerances
+    from onnx_magic.engine.reference import reference_model, run_reference
+    from onnx_magic.exported import ExportedModel, as_exported
+    from onnx_magic.runtime.running import build_feed, run_feed
+
+    target = as_exported(exported)
+    feed = build_feed(target.opened, inputs).arrays
+    if isinstance(against, ExportedModel):
+        expected = run_feed(against.opened, feed)
+    else:
+        expected = run_reference(reference_model(target.opened, target.live, against), feed)
+    at, rt = tolerances(atol, rtol)
+    actual = run_feed(target.opened, feed)
+    return compare_outputs("given", expected, actual, feed, task=target.task, atol=at, rtol=rt)
