@@ -1,0 +1,272 @@
+"""The body of a cell magic: run it, see which model it calls, run it again with ONNX Runtime in the model's place."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from IPython.utils.capture import capture_output
+
+from onnx_magic.errors import InputsError, OnnxMagicError, SwapError, UsageError
+from onnx_magic.exported import ExportedModel, as_exported
+from onnx_magic.records.results import Comparison, RunResult, SideBySide
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from onnx_magic.engine.random_states import RandomStates
+    from onnx_magic.engine.watching import Watch
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the first line of `%%onnx_run` says beside the exported model; see `options.py`."""
+
+    model: Any = None
+    once: bool = False
+    lines: bool = False
+    top_k: int | None = None
+    provider: str | None = None
+
+
+def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], body: str) -> SideBySide | RunResult:
+    """`%%onnx_run`: the body in PyTorch, and again with ONNX Runtime in the model's place; or an input for both.
+
+    The first run is the real one: its variables stay and what it prints shows. Its random states are put back for the
+    second, which runs in a copy of the namespace and shows nothing.
+
+    Args:
+        shell: The shell whose cell this is.
+        exported: The exported model, or its folder.
+        values: Fields of RunOptions.
+        body: The cell.
+
+    Returns:
+        The two last values and the tensors' differences per call; a RunResult alone when PyTorch's side is missing.
+
+    Raises:
+        UsageError: an empty cell, one that trains, one that calls other models only.
+        SwapError: the cell asks the model for something that the graph cannot give.
+        Exception: whatever the cell raises in its first run.
+    """
+    __tracebackhide__ = True
+    from onnx_magic.engine.random_states import RandomStates
+    from onnx_magic.engine.replaying import both_answers, called_model, watched_class
+    from onnx_magic.engine.watching import watch_modules
+
+    target, options = as_exported(exported), RunOptions(**values)
+    how: dict[str, Any] = {"top_k": options.top_k, "provider": options.provider}
+    if options.lines:
+        return both_answers(target, _samples(body), model=options.model, **how)
+    cell = Cell.read(shell, body, "%%onnx_run")
+    before, states = dict(shell.user_ns), RandomStates.now()
+    with watch_modules(watched_class(target, options.model)) as watch:
+        value = cell.run(shell.user_ns)
+    if trained := watch.trained():
+        raise UsageError(
+            f"{trained}; the second run would train it again", fix="call the model in a cell of its own, after training"
+        )
+    model = called_model(target, watch, options.model)
+    if model is None:
+        _refuse_no_input(target, watch, value)
+        return both_answers(target, value, model=options.model, **how)
+    watch = watch.only(model)
+    if options.once:
+        return _replayed(target, model, watch, how)
+    return _again(_Second(shell, cell, before, states), target, model, watch, value, options.provider)
+
+
+def run_export_cell(shell: InteractiveShell, values: dict[str, Any], body: str) -> ExportedModel:
+    """`%%onnx_export`: run the body, in which the model is called, and export with these calls as example inputs.
+
+    Args:
+        shell: The shell whose cell this is.
+        values: Options of `export`, `model` among them.
+        body: The cell.
+
+    Raises:
+        InputsError: the cell does not call the model, or in ways that cannot share a graph.
+        Exception: whatever the cell raises, or `export` does.
+    """
+    __tracebackhide__ = True
+    from onnx_magic.engine.capturing import capture_calls
+    from onnx_magic.engine.swapping import swap_target
+    from onnx_magic.verbs.export import export
+
+    model = values.pop("model")
+    try:
+        target = swap_target(model)
+    except SwapError as error:
+        raise InputsError(
+            f"the cell form captures the calls of a live model, and {type(model).__name__} is none",
+            fix="%onnx_export without a cell, or a variable that holds the model",
+        ) from error
+    cell = Cell.read(shell, body, "%%onnx_export")
+    with capture_calls(target) as capture:
+        cell.run(shell.user_ns)
+    return export(model, inputs=capture.calls, **values)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell's body, compiled: its statements, and the expression at its end, if there is one."""
+
+    statements: CodeType
+    last: CodeType | None
+
+    @classmethod
+    def read(cls, shell: InteractiveShell, body: str, magic: str) -> Cell:
+        """Compile a body as IPython does: magics, `!commands` and AST transformations included.
+
+        Raises:
+            UsageError: an empty cell, or one that awaits at its top level.
+            SyntaxError: the body is no Python.
+        """
+        __tracebackhide__ = True
+        source: str = shell.transform_cell(body)
+        if shell.should_run_async(body, transformed_cell=source):
+            raise UsageError(
+                f"the cell awaits at its top level, which {magic} cannot do",
+                fix="await in a cell above, and use its value here",
+            )
+        result = shell.displayhook.exec_result
+        number = result.execution_count if result is not None else shell.execution_count
+        # The line of the magic counts, so that tracebacks name the lines of the notebook's cell.
+        lead = "\n" * (1 + len(body) - len(body.lstrip("\n")))
+        name = shell.compile.cache(f"{magic}{lead}{source}", number, raw_code=f"{magic}\n{body}")
+        tree = shell.transform_ast(shell.compile.ast_parse(lead + source, filename=name))
+        if not tree.body:
+            raise UsageError(f"the cell is empty: {magic} runs its body", fix=f"{magic} ..., and Python below it")
+        final = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        # codeop.Compile takes trees too, and remembers `from __future__` of earlier cells.
+        compiled: Any = shell.compile
+        last = compiled(ast.Expression(final.value), name, "eval") if isinstance(final, ast.Expr) else None
+        return cls(compiled(tree, name, "exec"), last)
+
+    def run(self, namespace: dict[str, Any]) -> Any:
+        """Execute in `namespace`; the value of the last expression, `None` without one."""
+        __tracebackhide__ = True
+        exec(self.statements, namespace)
+        return None if self.last is None else eval(self.last, namespace)
+
+
+@dataclass(frozen=True, eq=False)
+class _Second:
+    """The second run of a cell: where the first one began, leaving no trace."""
+
+    shell: InteractiveShell
+    cell: Cell
+    namespace: dict[str, Any]
+    states: RandomStates
+
+    def run(self) -> Any:
+        with self._aside():
+            return self.cell.run(self.namespace)
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Nothing shows, magics bind in the copy of the namespace, random states are those of the first run.
+
+        What other threads print and log goes on: a loop that another cell started keeps its output.
+        """
+        from onnx_magic.engine.quiet import Log, quiet
+        from onnx_magic.engine.random_states import random_states_kept
+
+        real = self.shell.user_ns
+        captured = capture_output(stdout=False, stderr=False)
+        with random_states_kept(), captured, quiet(Log()), _handlers_muted():
+            self.states.restore()
+            self.shell.user_ns = self.namespace
+            try:
+                yield
+            finally:
+                self.shell.user_ns = real
+
+
+@contextlib.contextmanager
+def _handlers_muted() -> Iterator[None]:
+    """Keep what this thread logs from the handlers: they hold the streams of the cell, captured or not."""
+    me = threading.get_ident()
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.thread != me
+
+    known = logging.root.manager.loggerDict.values()
+    loggers = (logging.root, *(logger for logger in known if isinstance(logger, logging.Logger)))
+    handlers = {handler for logger in loggers for handler in logger.handlers}
+    for handler in handlers:
+        handler.addFilter(of_others)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(of_others)
+
+
+def _again(
+    second: _Second, exported: ExportedModel, model: Any, watch: Watch, value: Any, provider: str | None
+) -> SideBySide:
+    """Run the cell again with ONNX Runtime in the model's place."""
+    from onnx_magic.engine.replaying import compare_calls
+    from onnx_magic.engine.swapping import StandIn, swapped
+
+    failed: tuple[Comparison, ...] = ()
+    actual, notes = None, list[str]()
+    with swapped(exported, model, provider=provider, seen=watch.calls) as report:
+        try:
+            actual = second.run()
+        except OnnxMagicError as error:
+            if not report.failures:
+                raise
+            notes.append(f"the second run stopped: {error.what}")
+        except Exception as error:  # the cell's own: what it made of ONNX Runtime's answer
+            notes.append(f"the second run raised {type(error).__name__}: {error}")
+            failed = (Comparison("second run", {}, error=f"the cell raised {type(error).__name__}: {error}"),)
+    comparisons, drift = compare_calls(StandIn(exported, model, provider), watch.calls, report.calls)
+    notes += [*report.notes, *drift, *_counted(watch, report.count if not notes else watch.count)]
+    if actual is value and isinstance(value, list | dict | set):
+        notes.append("both runs changed one and the same object, which is shown: make it anew in the cell, or once=yes")
+    return SideBySide(value, actual, (*comparisons, *failed), tuple(notes))
+
+
+def _counted(watch: Watch, answered: int) -> Iterator[str]:
+    if watch.count > len(watch.calls):
+        yield f"{watch.count} calls; the first {len(watch.calls)} are compared"
+    if answered not in (0, watch.count):
+        yield f"the model was called {watch.count} times by PyTorch's run, {answered} times by ONNX Runtime's"
+
+
+def _replayed(exported: ExportedModel, model: Any, watch: Watch, how: dict[str, Any]) -> SideBySide:
+    from onnx_magic.engine.replaying import replayed
+
+    side = replayed(exported, model, watch.calls, **how)
+    return SideBySide(side.expected, side.actual, side.comparison, (*side.notes, *_counted(watch, 0)))
+
+
+def _samples(body: str) -> list[str]:
+    samples = [line.strip() for line in body.splitlines() if line.strip()]
+    if not samples:
+        raise UsageError("the cell is empty: lines=yes takes a sample a line", fix="a text in the lines below")
+    return samples
+
+
+def _refuse_no_input(exported: ExportedModel, watch: Watch, value: Any) -> None:
+    """Raise a UsageError where the cell neither called the model nor ends in an input."""
+    from onnx_magic.engine.replaying import called_inside
+
+    if (path := called_inside(exported, watch)) is not None:
+        raise UsageError(
+            f"the cell calls {path}, an inner module of {watch.architecture}, and not {watch.architecture} itself",
+            fix="call the model: model(...)",
+        )
+    if value is None:
+        raise UsageError(
+            f"the cell neither calls {watch.architecture or 'the model'} nor ends in an input for it",
+            fix="end the cell in what exported.run(...) takes, or call the model in it",
+        )
