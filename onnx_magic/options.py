@@ -14,16 +14,22 @@ An option's `reads` says what its text means:
 from __future__ import annotations
 
 import ast
+import inspect
 import keyword
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from onnx_magic.errors import UsageError
 
 Reads: TypeAlias = Literal["text", "number", "flag", "axes", "object"]
 Axes: TypeAlias = str | bool | dict[str, dict[int, str]]
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+OPTIONS_HEAD = "\n\nOptions:\n"
+"""What a verb's list of options begins with, in its docstring."""
 
 TRUE_WORDS = ("yes", "true", "on", "1")
 FALSE_WORDS = ("no", "false", "off", "0")
@@ -273,3 +279,24 @@ Lines = Annotated[
     bool,
     Option("Take the body as text, a sample a line.", "flag", parse_flag, per_call=True),
 ]
+
+
+def documented(verb: Verb) -> Verb:
+    """Add the list of a verb's options to its docstring, so that no option is described twice.
+
+    Example:
+        >>> def rest(*, opset: Opset = None) -> None:
+        ...     "Rest a while."
+        >>> "opset: ONNX opset to write." in documented(rest).__doc__
+        True
+    """
+    lines = []
+    for name, parameter in inspect.signature(verb).parameters.items():
+        kind = parameter.annotation
+        if isinstance(kind, str):
+            kind = eval(kind, inspect.unwrap(verb).__globals__)  # an annotation of our own modules, as text
+        option = next((extra for extra in get_args(kind)[1:] if isinstance(extra, Option)), None)
+        if option is not None:
+            lines.append(f"    {name}: {option.help}")
+    verb.__doc__ = f"{inspect.getdoc(verb)}{OPTIONS_HEAD}" + "\n".join(lines) + "\n"
+    return verb

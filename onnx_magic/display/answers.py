@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,13 +86,13 @@ def _pair_table(rows: Sequence[tuple[str, str, str, bool]]) -> Table:
 
 
 def _entries(value: Any) -> dict[str, Any]:
-    """A value as its named parts: samples by number, outputs by name; a lone value has one part without a name."""
+    """A value as its named parts: samples by number, outputs by name; a lone value or a list of numbers has none."""
     if isinstance(value, RunResult):
         return _numbered(_samples(value.decoded)) if value.decoded is not None else dict(value.outputs)
     fields = fields_of(value)
     if fields is not None:
         return dict(fields)
-    if isinstance(value, list | tuple) and value:
+    if isinstance(value, list | tuple) and not all(isinstance(entry, numbers.Real) for entry in value):
         return _numbered(value)
     return {"": value}
 

@@ -18,19 +18,28 @@ DECIDERS: Mapping[DecidedBy, str] = {
 """Who decided, as a person is told."""
 
 
+def decider(decision: Decision) -> str:
+    """Who decided; a manifest is not ours to trust, and may say anything."""
+    return DECIDERS.get(decision.by, str(decision.by))
+
+
 def axes_table(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     decisions: Sequence[Decision] = (),
     *,
     traced: Mapping[str, Sequence[int]] | None = None,
+    title: str = "tensor",
     more: str = "",
 ) -> Table:
-    """A row per tensor, a column per axis; with `traced` also the shape of each example input."""
+    """A row per tensor, a column per axis; with `traced` also the shape of each example input.
+
+    `title` stands over the names: of several graphs, which one it is.
+    """
     specs = (*inputs, *outputs)
     rank = max((len(spec.shape) for spec in specs), default=0)
-    by = {decision.subject: DECIDERS[decision.by] for decision in decisions}
-    columns = [Column("tensor"), Column("role"), Column("dtype"), *(Column(f"axis {axis}") for axis in range(rank))]
+    by = {str(decision.subject): decider(decision) for decision in decisions}
+    columns = [Column(title), Column("role"), Column("dtype"), *(Column(f"axis {axis}") for axis in range(rank))]
     columns += [] if traced is None else [Column("traced at")]
     rows = []
     for index, spec in enumerate(specs):
@@ -47,5 +56,5 @@ def _axis(spec: TensorSpec, axis: int, by: Mapping[str, str]) -> Cell:
     if axis >= len(spec.shape):
         return Cell("")
     dim = spec.shape[axis]
-    decider = by.get(f"{spec.name}[{axis}]", "")
-    return Cell(str(dim), "name" if isinstance(dim, str) else "plain", mono=True, aside=decider, limit=40)
+    who = by.get(f"{spec.name}[{axis}]", "")
+    return Cell(str(dim), "name" if isinstance(dim, str) else "plain", mono=True, aside=who, limit=40)

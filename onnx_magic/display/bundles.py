@@ -51,9 +51,9 @@ def bundle(record: object) -> Bundle:
 
     Example:
         >>> print(bundle(TensorSpec("x", "int64", ("batch_size", 3)))["text/plain"])
-        tensor      dtype  axis 0      axis 1
-        ──────  ──  ─────  ──────────  ──────
-        x       in  int64  batch_size  3
+        tensor  role  dtype  axis 0      axis 1
+        ──────  ────  ─────  ──────────  ──────
+        x       in    int64  batch_size  3
     """
     blocks = blocks_of(record)
     return {"text/plain": text(blocks), "text/html": html(blocks)}

@@ -14,10 +14,10 @@ def comparison_blocks(comparison: Comparison) -> Blocks:
     """The verdict on one set of inputs, then a row per output."""
     tried = f"{comparison.label} ({inputs_text(comparison.shapes)})" if comparison.shapes else comparison.label
     if comparison.passed:
-        verdict = Verdict("good", "agrees", f"at {tried}{measured([comparison])}")
+        verdict = Verdict("good", "agrees", f"{tried}{measured([comparison])}")
     else:
         wrong = outcome(comparison).text.removeprefix("✗ ")
-        verdict = Verdict("bad", "FAILED", f"at {tried}: {wrong}{measured([comparison])}")
+        verdict = Verdict("bad", "FAILED", f"{tried}: {wrong}{measured([comparison])}")
     blocks: list[Block] = [verdict]
     if comparison.diffs:
         blocks.append(diffs_table([("", diff) for diff in comparison.diffs]))

@@ -15,14 +15,15 @@ _TIMES = "(times: exported.stages)"
 def report_blocks(report: ExportReport) -> Blocks:
     """Verdict, findings, axes, shapes tried, facts. Nothing in it varies between runs."""
     blocks: list[Block] = [*verdict_blocks(report.validation, report.findings)]
+    several = len(report.graphs) > 1
     tables = [
-        axes_table(graph.inputs, graph.outputs, report.decisions, more="exported.graphs")
-        for graph in report.graphs.values()
+        axes_table(g.inputs, g.outputs, report.decisions, title=name if several else "tensor", more="exported.graphs")
+        for name, g in report.graphs.items()
     ]
     tables += validation_tables(report.validation)
     blocks += [Beside(tuple(tables))] if tables else []
     blocks.append(Facts(tuple(_made_of(report))))
-    blocks += [_graph_facts(name, graph, several=len(report.graphs) > 1) for name, graph in report.graphs.items()]
+    blocks += [_graph_facts(name, graph, several=several) for name, graph in report.graphs.items()]
     if not report.graphs:
         blocks.append(Facts((Cell(path_text(report.folder), mono=True, limit=200),)))
     if report.stages:

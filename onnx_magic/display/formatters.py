@@ -68,12 +68,12 @@ def register(shell: InteractiveShell, extra: Mapping[type, ToRecord] | None = No
     bundles, texts = _formatters(shell)
     for kind, to_record in kinds.items():
         # not what for_type returns: that may be the formatter of a base class
-        bundles.for_type(kind, BundlePrinter(to_record, bundles.type_printers.get(kind)))
+        bundles.for_type(kind, BundlePrinter(to_record, _exactly(bundles, kind)))
         try:
             general = texts.lookup_by_type(kind)
         except KeyError:
             continue
-        texts.for_type(kind, TextPrinter(to_record, general, texts.type_printers.get(kind)))
+        texts.for_type(kind, TextPrinter(to_record, general, _exactly(texts, kind)))
 
 
 def unregister(shell: InteractiveShell) -> None:
@@ -85,6 +85,12 @@ def unregister(shell: InteractiveShell) -> None:
             formatter.pop(kind)
             if printer.previous is not None:
                 formatter.for_type(kind, printer.previous)
+
+
+def _exactly(formatter: BaseFormatter, kind: type) -> Callable[..., Any] | None:
+    """The formatter of this very class; IPython's annotation says that names are the keys, which they are not."""
+    printers: dict[Any, Callable[..., Any]] = formatter.type_printers
+    return printers.get(kind)
 
 
 def _formatters(shell: InteractiveShell) -> tuple[BaseFormatter, BaseFormatter]:

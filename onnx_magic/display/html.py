@@ -13,10 +13,10 @@ from onnx_magic.display.blocks import MARKS, Beside, Block, Blocks, Cell, Facts,
 from onnx_magic.display.wording import SENTENCE_LIMIT, plural, shown
 
 COLOURS: dict[Tone, str] = {
-    "good": "var(--jp-success-color1,var(--vscode-charts-green,#2e8540))",
-    "bad": "var(--jp-error-color1,var(--vscode-charts-red,#d9382f))",
-    "warn": "var(--jp-warn-color0,var(--vscode-charts-orange,#b86e00))",
-    "name": "var(--jp-brand-color1,var(--vscode-charts-blue,#2f7bd0))",
+    "good": "var(--jp-success-color1,var(--vscode-charts-green,#2f8a44))",
+    "bad": "var(--jp-error-color1,var(--vscode-charts-red,#e0483f))",
+    "warn": "var(--jp-warn-color0,var(--vscode-charts-orange,#b57014))",
+    "name": "var(--jp-brand-color1,var(--vscode-charts-blue,#3a82d6))",
 }
 LINE = "var(--jp-border-color2,var(--vscode-panel-border,rgba(128,128,128,.35)))"
 FONT = "var(--jp-ui-font-family,var(--vscode-font-family,system-ui,sans-serif))"
@@ -33,8 +33,15 @@ _TABLE = "border-collapse:collapse;table-layout:auto;margin:0;font-size:12px;col
 _PLAIN_ROW = "background:none"
 _GROUP_ROW = f"background:none;border-top:1px solid {LINE}"
 _HEAD_ROW = f"background:none;border-bottom:1px solid {LINE}"
-_ENTRY = "padding:2px 14px 2px 0;white-space:nowrap;vertical-align:baseline;font-weight:normal;border:none"
+_ENTRY = (
+    "padding:2px 14px 2px 0;line-height:1.3;white-space:nowrap;vertical-align:baseline;font-weight:normal;border:none"
+)
 _LINE_OF_TEXT = "margin:0 0 6px;overflow-wrap:anywhere"
+_FACTS = "margin:0 0 1px;font-size:12px;overflow-wrap:anywhere"
+
+
+_FOLDED = 200
+"""So many rows are folded away below those that are shown; a notebook keeps every byte of them."""
 
 
 def html(blocks: Blocks) -> str:
@@ -52,7 +59,7 @@ def _block(block: Block) -> str:
             return _table(block)
         case Facts():
             gap = _span(_QUIET, block.gap) if block.gap.strip() else f"{block.gap[:-1]}&nbsp; "
-            return f'<div style="{_LINE_OF_TEXT}">{gap.join(map(_cell, block.parts))}</div>'
+            return f'<div style="{_FACTS}">{gap.join(map(_cell, block.parts))}</div>'
         case Beside():
             return f'<div style="{_BESIDE}">\n' + "\n".join(map(_table, block.tables)) + "\n</div>"
 
@@ -88,8 +95,17 @@ def _table(table: Table) -> str:
     hidden = len(table.rows) - table.keep
     if hidden > 0:
         summary = f'<summary style="cursor:pointer;{_QUIET}">{plural(hidden, "row")} more</summary>'
-        parts.append(f"<details>{summary}\n{_rows(table, table.keep, len(table.rows))}\n</details>")
+        last = _rows(table, table.keep, table.keep + _FOLDED)
+        parts.append(f"<details>{summary}\n{last}{_left_out(table)}\n</details>")
     return region + "\n".join(parts) + "\n</div>"
+
+
+def _left_out(table: Table) -> str:
+    """How many rows are not even folded away, and where they are to be had."""
+    left = len(table.rows) - table.keep - _FOLDED
+    if left <= 0:
+        return ""
+    return f'\n<div style="{_FACTS}">… and {plural(left, "more row")}{": " if table.more else ""}{table.more}</div>'
 
 
 def _rows(table: Table, start: int, stop: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx_magic.display.axes import DECIDERS, axes_table
+from onnx_magic.display.axes import axes_table, decider
 from onnx_magic.display.blocks import Beside, Blocks, Cell, Column, Facts, Table
 from onnx_magic.display.values import brief
 from onnx_magic.records.plan import Decision, ExportPlan, TaskInfo, TensorSpec
@@ -53,7 +53,7 @@ def _is_axis(decision: Decision, plan: ExportPlan) -> bool:
 def _decisions_table(decisions: Sequence[Decision]) -> Table:
     titles = ("decided", "value", "by", "because")
     rows = tuple(
-        (Cell(d.subject), Cell(brief(d.value), mono=True), Cell(DECIDERS[d.by], "quiet"), Cell(d.reason, limit=100))
+        (Cell(d.subject), Cell(brief(d.value), mono=True), Cell(decider(d), "quiet"), Cell(d.reason, limit=100))
         for d in decisions
     )
     return Table("what was decided, and by whom", tuple(map(Column, titles)), rows, keep=24, more="plan.decisions")

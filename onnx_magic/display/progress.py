@@ -14,14 +14,14 @@ from types import MappingProxyType
 
 from onnx_magic.display.html import COLOURS, FONT, LINE
 from onnx_magic.display.stages import mark_of, seconds_text
-from onnx_magic.display.wording import shown, width
+from onnx_magic.display.wording import fit, shown, width
 from onnx_magic.events import Event, Progress, StageDone, StageStarted
 
 EMPTY: Mapping[str, str] = MappingProxyType({"text/plain": "", "text/html": ""})
 """What the display holds before the first stage and after the last."""
 
 LINE_COLUMNS = 79
-_NAME_LIMIT = 24
+_NAME_COLUMNS = 20
 
 
 @dataclass
@@ -68,6 +68,8 @@ class StageBoard:
         """Take an event; those that are not about stages change nothing."""
         match event:
             case StageStarted(name):
+                # a stage that is entered again is one stage; what failed before stays to be seen
+                self._rows = [row for row in self._rows if row.name != name or row.ok is not True]
                 self._rows.append(_Row(name, self._clock()))
             case StageDone(name, ok, seconds):
                 row = self._running(name)
@@ -98,23 +100,22 @@ class StageBoard:
         """One line of at most 79 columns: the stages that are over, the one that runs, its seconds."""
         if not self._rows:
             return ""
-        seconds = seconds_text(self._elapsed())
-        parts = [self._words(row) for row in self._rows]
-        line = "  ".join([*parts, f"{seconds} s"])
-        dropped = 0
-        while width(line) > LINE_COLUMNS and dropped < len(parts) - 1:  # the oldest go first, a failed one stays
-            droppable = [at for at, row in enumerate(self._rows[: len(parts) - 1]) if row.ok is not False and parts[at]]
-            if not droppable:
-                break
-            parts[droppable[0]], dropped = "", dropped + 1
-            line = "  ".join(["…", *filter(None, parts), f"{seconds} s"])
-        return shown(line, LINE_COLUMNS)
+        rows, seconds = list(self._rows), f"{seconds_text(self._elapsed())} s"
+        line = self._joined(rows, seconds)
+        while width(line) > LINE_COLUMNS and len(rows) > 1:
+            # the oldest that went well goes first, then the oldest that failed: what failed last and what runs stay
+            rows.remove(next((row for row in rows[:-1] if row.ok), rows[0]))
+            line = "…  " + self._joined(rows, seconds)
+        return fit(line, LINE_COLUMNS)
+
+    def _joined(self, rows: list[_Row], seconds: str) -> str:
+        return "  ".join([*map(self._words, rows), seconds])
 
     def _running(self, name: str) -> _Row | None:
         return next((row for row in reversed(self._rows) if row.name == name and row.ok is None), None)
 
     def _words(self, row: _Row) -> str:
-        name = shown(row.name, _NAME_LIMIT)
+        name = fit(shown(row.name), _NAME_COLUMNS)
         if row.ok is None:
             return f"▸ {name} {row.done}/{row.total}" if row.total else f"▸ {name}"
         return f"{mark_of(row.ok)} {name}" if row.ok else f"{mark_of(row.ok)} {name} failed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from onnx_magic.display.blocks import MARKS, Beside, Block, Blocks, Cell, Column, Facts, Item, Table, Verdict
-from onnx_magic.display.wording import SENTENCE_LIMIT, plural, shorten, shown, width
+from onnx_magic.display.wording import SENTENCE_LIMIT, fit, plural, shown, width
 
 COLUMNS = 100
 _GAP = "  "
@@ -118,8 +118,6 @@ def _wrapped_cell(entry: str, limit: int) -> list[str]:
 
 
 def _fitted(entry: str, limit: int, right: bool) -> str:
-    cut, short = entry, limit
-    while width(cut) > limit:  # wide characters take two columns each: cut by characters until it fits
-        cut, short = shorten(entry, short), short - 1
+    cut = fit(entry, limit)
     space = " " * (limit - width(cut))
     return space + cut if right else cut + space

@@ -173,5 +173,13 @@ def width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def fit(text: str, columns: int) -> str:
+    """`text`, cut in the middle until it takes no more than so many columns of a terminal."""
+    cut, limit = text, columns
+    while width(cut) > columns:  # a wide character takes two: fewer characters until it fits
+        cut, limit = shorten(text, limit), limit - 1
+    return cut
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -17,7 +17,8 @@ from onnx_magic.engine.adapters import torch_export, torchscript
 from onnx_magic.engine.opsets import OPSETS
 from onnx_magic.engine.planning import Prepared
 from onnx_magic.engine.probing import one_line
-from onnx_magic.engine.storing import save_graph, scrub_paths
+from onnx_magic.engine.scrubbing import notebook_cells, scrub_paths
+from onnx_magic.engine.storing import save_graph
 from onnx_magic.engine.tasks.quirks import quirks_applied, quirks_for
 from onnx_magic.engine.tensors import to_arrays, to_tensors
 from onnx_magic.engine.validating import validate
@@ -189,7 +190,7 @@ def _baked(attempt: Attempt) -> Iterator[str]:
 
 def _save(model: onnx_ir.Model, way: Way, path: Path) -> GraphFile:
     with stage("save"):
-        scrub_paths(model)
+        scrub_paths(model, notebook_cells())
         _name_outputs(model, way.prepared)
         path.parent.mkdir(parents=True)
         save_graph(model, path)

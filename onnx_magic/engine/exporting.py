@@ -20,7 +20,7 @@ from onnx_magic.engine.state import comparable_attention, preserved
 # STORING HELPER: SETTLED on take_graph / place.assets / place.commit / prepare_output(output, name, fingerprint, *, ...). Do not change it again.
 from onnx_magic.engine.storing import OutputPlace, build_manifest, prepare_output, write_assets
 from onnx_magic.errors import OnnxMagicError
-from onnx_magic.events import Event, StageDone, listening, stage
+from onnx_magic.events import Event, LogLine, StageDone, listening, stage
 from onnx_magic.options import Axes
 from onnx_magic.records.artifact import ExportReport, Stage
 from onnx_magic.records.plan import ExportPlan
@@ -93,6 +93,7 @@ class ExportOutcome:
 
 def make_plan(request: ExportRequest) -> ExportPlan:
     """Decide all that an export decides before tracing."""
+    _load_libraries()
     with export_lock(), quiet(Log()):
         with stage("source"):
             source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
@@ -102,8 +103,9 @@ def make_plan(request: ExportRequest) -> ExportPlan:
 
 def run_export(request: ExportRequest) -> ExportOutcome:
     """Export a model and prove the file; see `verbs.export` for what is raised."""
-    log, done = Log(), _Stages()
-    with export_lock(), listening(done.see), quiet(log), _explained(log):
+    _load_libraries()
+    done = _Record()
+    with export_lock(), listening(done.see), quiet(Log()), _explained(done):
         with stage("source") as row:
             source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
             row.detail = source.architecture
@@ -129,7 +131,7 @@ def run_export(request: ExportRequest) -> ExportOutcome:
         decisions=plan.decisions,
         findings=attempt.findings,
     )
-    return ExportOutcome(opened, source, attempt.prepared.flat, plan, report, log.text)
+    return ExportOutcome(opened, source, attempt.prepared.flat, plan, report, done.log)
 
 
 def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:
@@ -160,14 +162,26 @@ def _store(place: OutputPlace, source: ModelSource, attempt: Attempt) -> Path:
     return place.commit(manifest, failed=attempt.validation.status == "failed")
 
 
-class _Stages:
-    """Collects the stages of a run; one that came twice (another way was tried) counts with both its times."""
+def _load_libraries() -> None:
+    """Import what sets up loggers of its own before these are taken away for the export."""
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+
+
+class _Record:
+    """What a run did and said: its stages, and the lines that the libraries wrote.
+
+    A stage that came twice (another way was tried) counts with both its times.
+    """
 
     def __init__(self) -> None:
         self._rows = {name: Stage(name) for name in STAGES}
+        self._lines: list[str] = []
 
     def see(self, event: Event) -> None:
-        if isinstance(event, StageDone) and event.name in self._rows:
+        if isinstance(event, LogLine):
+            self._lines.append(event.text)
+        elif isinstance(event, StageDone) and event.name in self._rows:
             before = self._rows[event.name]
             self._rows[event.name] = Stage(event.name, event.ok, before.seconds + event.seconds, event.detail)
 
@@ -175,12 +189,16 @@ class _Stages:
     def stages(self) -> tuple[Stage, ...]:
         return tuple(self._rows.values())
 
+    @property
+    def log(self) -> str:
+        return "\n".join(self._lines)
+
 
 @contextmanager
-def _explained(log: Log) -> Iterator[None]:
+def _explained(record: _Record) -> Iterator[None]:
     """Give an error of ours the log of the run, so that what the libraries said is not lost with it."""
     try:
         yield
     except OnnxMagicError as error:
-        error.log = log.text
+        error.log = record.log
         raise

@@ -139,12 +139,18 @@ def _image_size(source: ModelSource) -> tuple[int, int] | None:
             return size, size
         if isinstance(size, list | tuple) and len(size) == 2:
             return int(size[0]), int(size[1])
-        read = size.get if isinstance(size, Mapping) else lambda key, holder=size: getattr(holder, key, None)
-        if size is not None and read("height") and read("width"):
-            return int(read("height")), int(read("width"))
-        if size is not None and read("shortest_edge"):
-            return int(read("shortest_edge")), int(read("shortest_edge"))
+        height, width, edge = (_member(size, name) for name in ("height", "width", "shortest_edge"))
+        if height and width:
+            return height, width
+        if edge:
+            return edge, edge
     return None
+
+
+def _member(size: Any, name: str) -> int | None:
+    """A processor's size, of a mapping or of an object."""
+    value = size.get(name) if isinstance(size, Mapping) else getattr(size, name, None)
+    return int(value) if value else None
 
 
 def _float_dtype(model: torch.nn.Module) -> str:

@@ -100,20 +100,19 @@ def _matters(prepared: Prepared, name: str) -> bool:
 
 
 def _wrong(prepared: Prepared, tried: Sequence[Tried]) -> Iterator[Finding]:
-    """Cases that failed; those of one axis that is right at its traced size only are told as that axis."""
-    traced_ok = all(t.comparison for t in tried if t.case.sizes is None or not t.case.sizes)
+    """Cases that failed; an axis that is right at its traced size only is told as that axis, the rest by its first case."""
+    failed = [one for one in tried if not one.comparison.passed]
     told: set[str] = set()
-    for one in tried:
-        if one.comparison.passed:
-            continue
-        sizes = one.case.sizes or {}
-        baked = next(iter(sizes)) if traced_ok and len(sizes) == 1 else None
-        if baked is not None and baked not in told:
-            told.add(baked)
-            yield _axis_finding(prepared, one, baked)
-        elif baked is None and not (told & set(sizes)):
-            told.add("*")
-            yield from _case_findings(one)
+    if all(one.comparison for one in tried if not one.case.sizes):
+        for one in failed:
+            sizes = one.case.sizes or {}
+            if len(sizes) == 1 and not told & set(sizes):
+                told |= set(sizes)
+                yield _axis_finding(prepared, one, next(iter(sizes)))
+    rest = [one for one in failed if not told & set(one.case.sizes or {})]
+    if rest:
+        more = f", and at {len(rest) - 1} more of {len(tried)} shapes" if len(rest) > 1 else ""
+        yield from _case_findings(rest[0], more)
 
 
 def _axis_finding(prepared: Prepared, one: Tried, name: str) -> Finding:
@@ -149,8 +148,8 @@ def _difference(diff: OutputDiff) -> str:
     return f"{diff.name} is off by {diff.max_abs:.1e}{place}, tolerance {diff.atol:g} + {diff.rtol:g} * |expected|"
 
 
-def _case_findings(one: Tried) -> Iterator[Finding]:
-    label = one.case.label
+def _case_findings(one: Tried, more: str) -> Iterator[Finding]:
+    label = f"{one.case.label}{more}"
     if one.comparison.error is not None:
         yield Finding("run-failed", f"the graph does not run at {label}: {one.comparison.error}", fix=_NEXT)
         return
@@ -166,10 +165,8 @@ def _case_findings(one: Tried) -> Iterator[Finding]:
     agreement = one.comparison.agreement
     if agreement is not None and not agreement:
         wrong = agreement.total - agreement.agreed
-        yield Finding(
-            "meaning-differs",
-            f"at {label}, {wrong} of {agreement.total} answers ({agreement.kind}) differ from PyTorch's",
-        )
+        answers = f"{wrong} of {agreement.total} answers ({agreement.kind})"
+        yield Finding("meaning-differs", f"at {label}, {answers} differ from PyTorch's")
 
 
 _NEXT = "exporter=torchscript   or inputs=... of another shape"

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from onnx_magic.events import LogLine, emit
 
@@ -46,7 +46,7 @@ def quiet(log: Log) -> Iterator[None]:
         warnings.simplefilter("default")
         warnings.showwarning = lambda message, category, *_rest, **_more: log.add(f"{category.__name__}: {message}")
         tee_out, tee_err = _OwnThread(out, log, owner), _OwnThread(err, log, owner)
-        sys.stdout, sys.stderr = tee_out, tee_err  # type: ignore[assignment]
+        sys.stdout, sys.stderr = cast(Any, tee_out), cast(Any, tee_err)
         try:
             yield
         finally:

@@ -51,6 +51,17 @@ def scrub_paths(model: onnx_ir.Model, cells: Mapping[str, str] | None = None) ->
         properties.update({key: value for key, value in rewritten.items() if value})
 
 
+def notebook_cells() -> dict[str, str]:
+    """The names that IPython compiled its cells under, and what a person calls them; empty outside of a notebook.
+
+    IPython is asked only if it runs already: `{"/tmp/ipykernel_12/34.py": "cell[3]"}`.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    numbers = getattr(getattr(shell, "compile", None), "_filename_map", None) or {}
+    return {name: f"cell[{number}]" for name, number in numbers.items()}
+
+
 def _holders(model: onnx_ir.Model) -> Iterator[Any]:
     """All that can hold metadata or a doc string, each at least once."""
     yield model

@@ -25,9 +25,7 @@ def preserved(model: torch.nn.Module) -> Iterator[None]:
     """
     import torch
 
-    modules = list(model.modules())
-    attributes = [dict(module.__dict__) for module in modules]
-    registered = [{key: dict(module.__dict__[key]) for key in _REGISTERS} for module in modules]
+    kept = [_Kept(module) for module in model.modules()]
     buffers = [
         (buffer, buffer.detach().clone())
         for buffer in model.buffers()
@@ -38,19 +36,39 @@ def preserved(model: torch.nn.Module) -> Iterator[None]:
             model.eval()
             yield
         finally:
-            for module, own, registers in zip(modules, attributes, registered, strict=True):
-                for key, values in registers.items():
-                    own[key].clear()
-                    own[key].update(values)
-                module.__dict__.clear()
-                module.__dict__.update(own)
+            for one in kept:
+                one.restore()
             with torch.no_grad():
                 for buffer, value in buffers:
                     if not torch.equal(buffer, value):
                         buffer.copy_(value)
 
 
-_REGISTERS = ("_parameters", "_buffers", "_modules")
+class _Kept:
+    """A module's attributes, and what stands in its dicts: parameters, buffers, hooks.
+
+    Hooks belong to it: Transformers installs some on the first call that asks for hidden states, and notes that in an
+    attribute; one without the other doubles the outputs.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        import torch
+
+        self.module, self.training = module, module.training
+        self.scripted = isinstance(module, torch.jit.ScriptModule)
+        self.attributes = dict(module.__dict__)
+        self.dicts = {key: dict(value) for key, value in self.attributes.items() if isinstance(value, dict)}
+
+    def restore(self) -> None:
+        """Put everything back; a ScriptModule keeps its state in C++, and tracing plants nothing there."""
+        if self.scripted:
+            self.module.train(self.training)
+            return
+        for key, values in self.dicts.items():
+            self.attributes[key].clear()
+            self.attributes[key].update(values)
+        self.module.__dict__.clear()
+        self.module.__dict__.update(self.attributes)
 
 
 @contextlib.contextmanager

@@ -315,7 +315,7 @@ def _bypass_watched(target: torch.nn.Module, stand_in: StandIn) -> Iterator[None
     """Note the inner modules that are called in the block from elsewhere than the forward that was replaced."""
     paths = {id(module): path for path, module in target.named_modules() if module is not target}
 
-    def enter(module: torch.nn.Module) -> None:
+    def enter(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         path = paths.get(id(module))
         if path is not None and not stand_in.inside:
             stand_in.report.bypassed[path] = stand_in.report.bypassed.get(path, 0) + 1

@@ -18,7 +18,7 @@ def to_tensors(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     import torch
 
     def one(array: Array) -> torch.Tensor:
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")  # ascontiguousarray makes a scalar one of rank 1
         if array.dtype.name == "bfloat16":
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array if array.flags.writeable else array.copy())
@@ -44,4 +44,4 @@ def to_arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, Array]:
 
 def dtype_name(array: Array) -> str:
     """NumPy's name of the dtype, as a TensorSpec holds it."""
-    return array.dtype.name
+    return str(array.dtype.name)

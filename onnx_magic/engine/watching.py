@@ -114,6 +114,15 @@ def watch_modules(architecture: str, keep: int = KEPT_CALLS) -> Iterator[Watch]:
         yield watcher.watch
 
 
+@dataclass(frozen=True, eq=False)
+class _OpenCall:
+    """A call that has not returned yet."""
+
+    module: Any
+    args: tuple[Any, ...]
+    started: float
+
+
 class _Watcher:
     """The two hooks, and how deep each thread is in modules."""
 
@@ -121,14 +130,14 @@ class _Watcher:
         self.watch, self.keep = watch, keep
         self._local = threading.local()
 
-    def _open_calls(self) -> list[tuple[Any, float]]:
-        """The calls that this thread is in, outermost first: `(module, start)`."""
+    def _open_calls(self) -> list[_OpenCall]:
+        """The calls that this thread is in, outermost first."""
         if not hasattr(self._local, "calls"):
             self._local.calls = []
-        calls: list[tuple[Any, float]] = self._local.calls
+        calls: list[_OpenCall] = self._local.calls
         return calls
 
-    def enter(self, module: torch.nn.Module) -> None:
+    def enter(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         open_calls = self._open_calls()
         if not open_calls and not self._watched(module) and not any(module is m for m in self.watch.others):
             self.watch.others.append(module)
@@ -138,28 +147,29 @@ class _Watcher:
             if not any(inner is known for known in self.watch.modules):
                 self.watch.modules.append(inner)
                 self.watch._weights[id(inner)] = _weights_of(inner)
-        open_calls.append((module, time.perf_counter()))
+            # Taken now: a forward may change what it is given (a dict of features) in place.
+            args = detached(args) if len(self.watch.calls) < self.keep else args
+        open_calls.append(_OpenCall(module, args, time.perf_counter()))
 
     def leave(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None, output: Any) -> None:
-        open_calls, started = self._open_calls(), 0.0
-        if not any(module is entered for entered, _ in open_calls):
+        open_calls = self._open_calls()
+        if not any(module is entered.module for entered in open_calls):
             return
-        while open_calls:  # calls that a hook of the user's own cut short have no end of their own
-            entered, started = open_calls.pop()
-            if entered is module:
-                break
+        entered = open_calls.pop()
+        while entered.module is not module:  # calls that a hook of the user's own cut short have no end of their own
+            entered = open_calls.pop()
         if kwargs is not None and self._is_outermost(module, open_calls):
             structure, outputs = structure_of(output)
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - entered.started
             if len(self.watch.calls) < self.keep:
-                args, kwargs, outputs = detached((args, kwargs, outputs))
-            self.watch.add(ModuleCall(unwrapped(module), args, kwargs, outputs, structure, seconds), self.keep)
+                kwargs, outputs = detached((kwargs, outputs))
+            self.watch.add(ModuleCall(unwrapped(module), entered.args, kwargs, outputs, structure, seconds), self.keep)
 
     def _watched(self, module: Any) -> bool:
         return architecture_of(module) == self.watch.architecture
 
-    def _is_outermost(self, module: Any, open_calls: list[tuple[Any, float]]) -> bool:
-        return self._watched(module) and not any(self._watched(outer) for outer, _ in open_calls)
+    def _is_outermost(self, module: Any, open_calls: list[_OpenCall]) -> bool:
+        return self._watched(module) and not any(self._watched(outer.module) for outer in open_calls)
 
 
 def _refuse_training(module: torch.nn.Module, architecture: str) -> None:

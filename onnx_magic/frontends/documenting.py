@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable
 from typing import Any
 
-from onnx_magic.frontends.arguments import VERBS, Field, VerbArguments, VerbRow, verb_arguments
+from onnx_magic.frontends.arguments import VERBS, Field, VerbArguments, VerbRow
+from onnx_magic.options import OPTIONS_HEAD
 
 _WIDTH, _INDENT = 100, " " * 22
 
@@ -58,14 +58,9 @@ def spelled(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def document(verb: Callable[..., Any]) -> str:
-    """A verb's docstring with the list of its options behind it.
-
-    Example:
-        >>> "opset=N" in document(VERBS["export"].function)
-        True
-    """
-    return f"{inspect.getdoc(verb) or ''}\n\nOptions:\n{option_list(verb_arguments(verb))}\n"
+def _described(row: VerbRow) -> str:
+    """A verb's docstring without the list of its options, which is written here in the front end's own way."""
+    return (inspect.getdoc(row.function) or "").partition(OPTIONS_HEAD)[0]
 
 
 def magic_help(row: VerbRow) -> str:
@@ -82,14 +77,14 @@ def magic_help(row: VerbRow) -> str:
     if row.cell_magic:
         by_name |= {field.name: field for field in row.cell_arguments.fields}
     options = option_list(VerbArguments(row.name, tuple(by_name.values())))
-    summary, _, rest = (inspect.getdoc(row.function) or "").partition("\n\n")
+    summary, _, rest = _described(row).partition("\n\n")
     listed = f"\n\nOptions (key=value or --key value):\n{options}" if options else ""
     return f"{summary}\n\n" + "\n".join(f"    {part}" for part in parts) + f"{listed}\n\n{rest}".rstrip() + "\n"
 
 
 def command_help(row: VerbRow, program: str) -> str:
     """What `onnx-magic <command> --help` prints."""
-    about = (inspect.getdoc(row.function) or "").split("\n\n")
+    about = _described(row).split("\n\n")
     first = "\n\n".join(part for part in about[:2] if not part.startswith(("Args:", "Returns:", "Raises:", "Example:")))
     use = f"usage: {usage(row.arguments, f'{program} {row.command}', shell=True)}"
     use = textwrap.fill(use, _WIDTH, subsequent_indent=" " * 7, break_on_hyphens=False, break_long_words=False)
@@ -113,4 +108,4 @@ def program_help(program: str) -> str:
 
 
 def _first_line(row: VerbRow) -> str:
-    return (inspect.getdoc(row.function) or "").partition("\n")[0]
+    return _described(row).partition("\n")[0]

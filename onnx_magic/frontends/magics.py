@@ -81,6 +81,7 @@ def _magic(row: VerbRow) -> Callable[..., Any]:
     """The method behind `%name` and `%%name` of one verb."""
 
     def magic(self: OnnxMagics, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> Any:
+        __tracebackhide__ = True  # what a user's cell raises is shown from the cell on
         return self.call(row, line, cell, local_ns)
 
     name = row.line_magic or row.cell_magic
@@ -121,6 +122,7 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
         Raises:
             OnnxMagicError: with its traceback shortened to what failed and the fix.
         """
+        __tracebackhide__ = True
         place = place_of_call(self.shell)
         try:
             split = split_line(line)
@@ -145,6 +147,7 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
         return self._defaults(arguments) | arguments.parse(line.words, reader, prefix=prefix)
 
     def _run(self, row: VerbRow, values: dict[str, Any], cell: str | None, silent: bool) -> Any:
+        __tracebackhide__ = True
         with watching(board_of(self.shell) if row.slow and not silent else None) as watch:
             try:
                 return row.function(**values) if cell is None else self._run_cell(row, values, cell)
@@ -156,6 +159,7 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
         """Run the cell form, and bind its result to the variable of `as=`."""
         from onnx_magic.frontends import cells
 
+        __tracebackhide__ = True
         name = values.pop("as_", None)
         result = _CELL_FORMS[row.name](cells, self.shell, values, body)
         if name is not None:

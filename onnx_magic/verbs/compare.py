@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from onnx_magic.records.results import Comparison
 
 
+@options.documented
 def compare(
     exported: options.Exported,
     inputs: options.Feed,

@@ -6,6 +6,7 @@ from onnx_magic import options
 from onnx_magic.exported import ExportedModel
 
 
+@options.documented
 def export(
     model: options.Model,
     task: options.Task = None,

@@ -8,6 +8,7 @@ from onnx_magic import options
 from onnx_magic.exported import ExportedModel
 
 
+@options.documented
 def load(path: options.Source, *, variant: options.Variant = None) -> ExportedModel:
     """Open an exported folder, or any .onnx file, to run it. Imports neither torch nor transformers.
 

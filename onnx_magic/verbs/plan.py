@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from onnx_magic.records.plan import ExportPlan
 
 
+@options.documented
 def plan(
     model: options.Model,
     task: options.Task = None,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from onnx_magic.records.results import RunResult
 
 
+@options.documented
 def run(
     exported: options.Exported,
     inputs: options.Feed,

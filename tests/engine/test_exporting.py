@@ -245,3 +245,21 @@ def test_a_second_thread_waits_its_turn(workdir: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(made) == 2 and all(exported.validation for exported in made)
+
+
+def test_a_scripted_loop_keeps_its_loop(workdir: Path) -> None:
+    """Scripting, not tracing, keeps control flow: the graph has a Loop and is right for counts it never saw."""
+
+    class Repeat(torch.nn.Module):
+        def forward(self, x: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+            for _ in range(int(count)):
+                x = x * 2 + 1
+            return x
+
+    scripted = torch.jit.script(Repeat())
+    exported = onnx_magic.export(scripted, inputs=(ROW, torch.tensor(2)))
+    assert exported.validation and exported.report.exporter == "torchscript"
+    assert "Loop" in exported.graph.operators
+    for count in (0, 5):
+        found = exported.run({exported.inputs[0].name: ROW, exported.inputs[1].name: torch.tensor(count)})
+        np.testing.assert_allclose(next(iter(found.outputs.values())), scripted(ROW, torch.tensor(count)).numpy())

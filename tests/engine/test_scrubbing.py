@@ -195,6 +195,11 @@ def _constant() -> onnx_ir.Graph:
     return onnx_ir.Graph([], [value], nodes=[node], name="else")
 
 
+def test_folders_that_are_imported_from_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["/opt/elsewhere/lib", *sys.path])
+    assert scrubbed("from /opt/elsewhere/lib/nets/a.py", key="note") == "from nets/a.py"
+
+
 def test_longest_folder_first() -> None:
     assert without_prefixes("/a/b/c.py and /a/d.py", ("/a/b", "/a")) == "c.py and d.py"
     assert without_prefixes("/a", ("/a",)) == ""

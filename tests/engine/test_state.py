@@ -92,3 +92,18 @@ def test_the_fast_path_is_given_back() -> None:
             assert not torch.backends.mha.get_fastpath_enabled()
         assert torch.backends.mha.get_fastpath_enabled() is enabled
     torch.backends.mha.set_fastpath_enabled(True)
+
+
+def test_hooks_that_are_installed_inside_are_gone_with_their_mark(tiny_bert: Any) -> None:
+    """Transformers installs hooks on the first call for hidden states; installed twice, they double the outputs."""
+    model, ids = tiny_bert(), torch.ones(1, 4, dtype=torch.long)
+    with preserved(model):
+        inside = len(model(ids, output_hidden_states=True).hidden_states)
+    assert len(model(ids, output_hidden_states=True).hidden_states) == inside == 3
+
+
+def test_a_scripted_module_keeps_its_mode() -> None:
+    scripted = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())).train()
+    with preserved(scripted):
+        assert not scripted.training
+    assert scripted.training and scripted(torch.ones(1, 2)).shape == (1, 2)

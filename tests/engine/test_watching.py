@@ -52,6 +52,18 @@ def test_every_call_is_recorded_with_arguments_and_outputs() -> None:
     assert not first.outputs["y"].requires_grad
 
 
+def test_arguments_are_those_before_the_forward_changed_them() -> None:
+    class Changing(nn.Module):
+        def forward(self, x: torch.Tensor, features: dict[str, torch.Tensor]) -> torch.Tensor:
+            features["more"] = x.add_(1)
+            return x
+
+    with watch_modules("Changing") as watch:
+        Changing().eval()(torch.zeros(2), {})
+    x, features = watch.calls[0].args
+    assert x.tolist() == [0, 0] and features == {}
+
+
 def test_inner_calls_of_the_same_class_do_not_count() -> None:
     outer = Nested(Nested()).eval()
     with watch_modules("Nested") as watch:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import torch
 
-Enter: TypeAlias = "Callable[[torch.nn.Module], None]"
-"""Called before a forward."""
+Enter: TypeAlias = "Callable[[torch.nn.Module, tuple[Any, ...]], None]"
+"""Called before a forward, with its positional arguments: torch does not tell the others here."""
 
 Leave: TypeAlias = "Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any] | None, Any], None]"
 """Called after a forward: arguments and what it returned; keyword arguments are `None` after an exception."""
@@ -37,7 +37,7 @@ def module_hooks(enter: Enter, leave: Leave | None = None) -> Iterator[None]:
 
     def before(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         if not ignored():
-            enter(module)
+            enter(module, args)
 
     def after(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         # After an exception torch hands over no keyword arguments, and None for the output.

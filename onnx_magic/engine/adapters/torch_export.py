@@ -67,10 +67,10 @@ def capture(flat: FlatModel, examples: Mapping[str, torch.Tensor], axes: Mapping
 def _tracing_settings() -> Iterator[None]:
     """What `torch.onnx.export` itself sets while it captures: sizes 0 and 1 are not special, RNNs keep dynamic shapes."""
     import torch
-    import torch.fx.experimental._config as config
+    from torch.fx.experimental import _config
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(config.patch(backed_size_oblivious=True))
+        stack.enter_context(_config.patch(backed_size_oblivious=True))  # type: ignore[attr-defined]  # set at import
         try:
             from torch.onnx._internal.exporter._capture_strategies import _patch_dynamic_shape_rnn_decompositions
         except ImportError:

@@ -18,7 +18,7 @@ def test_enter_and_leave_see_every_module_and_leave_nothing_behind() -> None:
     seen: list[Any] = []
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     with module_hooks(
-        lambda module: seen.append(type(module).__name__),
+        lambda module, args: seen.append(type(module).__name__),
         lambda module, args, kwargs, output: seen.append((type(module).__name__, len(args), kwargs, type(output))),
     ):
         model(torch.ones(1, 2))
@@ -35,7 +35,7 @@ def test_enter_and_leave_see_every_module_and_leave_nothing_behind() -> None:
 
 def test_leave_is_told_of_an_exception() -> None:
     seen: list[Any] = []
-    with pytest.raises(RuntimeError), module_hooks(lambda module: None, lambda *call: seen.append(call[2:])):
+    with pytest.raises(RuntimeError), module_hooks(lambda *_: None, lambda *call: seen.append(call[2:])):
         nn.Linear(2, 3)(torch.ones(1, 5))
     assert seen == [(None, None)] and not hooks()
 

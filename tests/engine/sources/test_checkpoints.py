@@ -90,9 +90,13 @@ def test_nothing_is_shown_and_global_states_are_as_before(
     tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import logging
+    from logging.handlers import BufferingHandler
 
+    from transformers import AutoModel
     from transformers.utils import logging as theirs
 
+    seen = BufferingHandler(1000)
+    logging.getLogger("transformers").addHandler(seen)
     theirs.set_verbosity_warning()
     calls: list[Any] = []
     mine = lambda make, args, options: calls.append(options) or make(*args, **options)  # noqa: E731
@@ -100,14 +104,17 @@ def test_nothing_is_shown_and_global_states_are_as_before(
     handlers = logging.getLogger("transformers").handlers[:]
     state = torch.get_rng_state()
     try:
-        resolve_source(tiny_checkpoint, "feature-extraction")  # reports unexpected weights, were it not quiet
-        assert theirs.set_tqdm_hook(before) is mine and not calls
+        resolve_source(tiny_checkpoint, "feature-extraction")
+        assert not seen.buffer and not calls
+        assert capfd.readouterr() == ("", "")
+        assert logging.getLogger("transformers").handlers == handlers
+        assert torch.equal(torch.get_rng_state(), state)
+        AutoModel.from_pretrained(str(tiny_checkpoint))
+        assert seen.buffer and calls  # so it is loud by itself, and the user's own hook is back
     finally:
         theirs.set_tqdm_hook(before)
         theirs.set_verbosity_error()
-    assert capfd.readouterr() == ("", "")
-    assert logging.getLogger("transformers").handlers == handlers
-    assert torch.equal(torch.get_rng_state(), state)
+        logging.getLogger("transformers").removeHandler(seen)
 
 
 # Tasks
