@@ -104,7 +104,12 @@ class ExportError(OnnxMagicError):
     stage = "export"
 
     def __init__(
-        self, what: str, *, fix: str = "", stage: str | None = None, attempts: tuple[tuple[str, BaseException], ...] = ()
+        self,
+        what: str,
+        *,
+        fix: str = "",
+        stage: str | None = None,
+        attempts: tuple[tuple[str, BaseException], ...] = (),
     ) -> None:
         super().__init__(what, fix=fix, stage=stage)
         self.attempts = attempts

@@ -1,4 +1,4 @@
-"""What happens while a verb works: a contextvar sink that front ends fill, and the checkpoints where a run can be cancelled.
+"""What happens while a verb works: a contextvar sink, and the checkpoints where a run can be cancelled.
 
 The engine calls `emit(...)` and `stage(...)`; it never prints. Without a sink nothing is shown. A front end
 (`frontends.magics`, `frontends.cli`) listens:

@@ -5,23 +5,27 @@ No test needs the network: what the Hub would give is built here, or comes with 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib.util
 import os
+import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Before anything imports torch or transformers: they read these once.
+# Before anything imports torch or transformers: they read these once. The notebooks' kernels inherit them. Nothing here
+# makes the libraries quieter than they are for a user: what they write must not reach a cell, and tests look for it.
 os.environ.update(
     HF_HUB_OFFLINE="1",
-    TRANSFORMERS_OFFLINE="1",
-    TRANSFORMERS_VERBOSITY="error",
-    HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
     OMP_NUM_THREADS="1",
 )
+for _quieter in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+    os.environ.pop(_quieter, None)
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +39,16 @@ WORDS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="write the golden files anew instead of comparing")
+
+
+def pytest_unconfigure() -> None:
+    """Let the process end at once: at exit every IPython shell that a test made would collect all garbage once more."""
+    module = sys.modules.get("IPython.core.interactiveshell")
+    if module is None:
+        return
+    for thing in gc.get_objects():
+        if issubclass(type(thing), module.InteractiveShell):
+            atexit.unregister(thing.atexit_operations)
 
 
 @pytest.fixture
@@ -61,9 +75,6 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
     """Every test starts from the same random state; torch is touched only where it is loaded already."""
-    import random
-    import sys
-
     import numpy as np
 
     random.seed(0)
@@ -178,8 +189,6 @@ def raising_shell() -> Iterator[Any]:
     What a cell draws lands in `shell.shown`, a list of mimebundles (`{"text/plain": ...}`), and what it writes for an
     error in `shell.error_text`.
     """
-    import sys
-
     from IPython.core.displayhook import DisplayHook
     from IPython.core.displaypub import CapturingDisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
@@ -226,6 +235,7 @@ def raising_shell() -> Iterator[Any]:
         yield shell
     finally:
         shell.restore_sys_module_state()
+        atexit.unregister(shell.atexit_operations)
         RaisingShell.clear_instance()
         sys.modules["__main__"] = main
         for name, value in kept.items():

@@ -256,8 +256,8 @@ def given_examples(
 ) -> Examples:
     """The user's own inputs; others like them are resampled from their values.
 
-    Floats are drawn anew from the values given, so that they stay in range; integers and booleans repeat in their order,
-    so that masks, lengths and special tokens keep their meaning. Tensors and masks of one name stay in step.
+    Floats are drawn anew from the values given, so that they stay in range; integers and booleans repeat in their
+    order, so that masks, lengths and special tokens keep their meaning. Tensors and masks of one name stay in step.
     """
 
     def make(sizes: Mapping[str, int], seed: int) -> dict[str, Array]:

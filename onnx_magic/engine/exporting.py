@@ -1,4 +1,4 @@
-"""The way of an export: source → plan → capture → convert → verify → store, under one lock, in silence, leaving no trace."""
+"""The way of an export: source → plan → capture → convert → verify → store; one at a time, in silence."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from onnx_magic.engine.converting import Attempt, convert_and_prove
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.locking import export_lock
-from onnx_magic.engine.planning import Prepared, prepare
+from onnx_magic.engine.planning import prepare
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import ModelSource, resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
-
-# STORING HELPER: SETTLED on take_graph / place.assets / place.commit / prepare_output(output, name, fingerprint, *, ...). Do not change it again.
 from onnx_magic.engine.storing import OutputPlace, build_manifest, prepare_output, write_assets
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.events import Event, LogLine, StageDone, listening, stage

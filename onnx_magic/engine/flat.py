@@ -126,8 +126,8 @@ def _leaf_names(tree: Any) -> Iterator[str]:
 def flatten_outputs(value: Any, path: str = "") -> dict[str, torch.Tensor]:
     """Every tensor of what a forward returned, by name; what is no tensor is left out.
 
-    A lone tensor is called `output`, the members of a tuple `output_0`, `output_1`; a ModelOutput, a dict, a dataclass or
-    a named tuple names its own.
+    A lone tensor is called `output`, the members of a tuple `output_0`, `output_1`; a ModelOutput, a dict, a dataclass
+    or a named tuple names its own.
 
     Example:
         >>> import torch
@@ -186,8 +186,8 @@ class FlatModel:
     def as_forward(self) -> Iterator[tuple[str, ...]]:
         """Give the model *instance* a flat forward for the block: named tensors in, a tuple of tensors out.
 
-        Yields the parameter names of that forward, one per input. Module paths and parameter names stay the model's own,
-        which a wrapper module around it would change.
+        Yields the parameter names of that forward, one per input. Module paths and parameter names stay the model's
+        own, which a wrapper module around it would change.
         """
         original = self.model.forward
         parameters = tuple(name.replace(".", "_") for name in self.binding.names)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 IMAGE_INPUT = "pixel_values"
 IMAGE_SIDES = (64, 224)
-"""Sides to try, in pixels, where neither processor nor config names one: small is fast, 224 is what most were trained on."""
+"""Sides to try, in pixels, where nothing names one: small is fast, 224 is what most models were trained on."""
 
 KNOWN_AXES: dict[str, dict[int, str]] = {
     "input_ids": {0: BATCH, 1: SEQUENCE},
@@ -64,7 +64,7 @@ def candidates(source: ModelSource, given: Any) -> Iterator[Candidate]:
         raise InputsError(
             f"{name} is a plain module and no inputs were given: its forward takes "
             f"({', '.join(_parameters(source.model))})",
-            fix="%onnx_export model inputs=torch.randn(2, 3, 32, 32)   or call the model in a cell: %%onnx_export model",
+            fix="%onnx_export model inputs=torch.randn(2, 3, 32, 32)   or call it in a cell: %%onnx_export model",
         )
     elif _is_image(source):
         yield from _image(source)

@@ -1,4 +1,4 @@
-"""What the runs of a validation mean: a Finding with a sentence of its own for each thing that is wrong or worth knowing."""
+"""What the runs of a validation mean: a Finding, with its sentence, for each thing that is wrong or worth knowing."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _matters(prepared: Prepared, name: str) -> bool:
 
 
 def _wrong(prepared: Prepared, tried: Sequence[Tried]) -> Iterator[Finding]:
-    """Cases that failed; an axis that is right at its traced size only is told as that axis, the rest by its first case."""
+    """Cases that failed: an axis that is right at its traced size only is told as that axis, the rest by one case."""
     failed = [one for one in tried if not one.comparison.passed]
     told: set[str] = set()
     if all(one.comparison for one in tried if not one.case.sizes):

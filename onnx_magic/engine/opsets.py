@@ -33,7 +33,7 @@ OPSETS = {
         OpsetRange("torchscript", low=9, high=20, default=17),
     )
 }
-"""Measured with torch 2.13 and onnxscript 0.7 (notes/exporting.md, "Opsets"); `tests/engine/test_opsets.py` measures again."""
+"""Measured with torch 2.13 and onnxscript 0.7; `tests/engine/test_opsets.py` measures again."""
 
 SDPA_OPSET = 14
 """Below it TorchScript needs eager attention."""

@@ -39,7 +39,7 @@ class Probe:
 
 
 class Prober:
-    """Runs a model at other sizes and remembers what moved. Never lets the model's exceptions out, but for the first run."""
+    """Runs a model at other sizes and remembers what moved; only the first run lets the model's exceptions out."""
 
     def __init__(self, flat: FlatModel, examples: Examples) -> None:
         self.flat = flat
@@ -168,7 +168,7 @@ def _axes_of(names: Mapping[Place, str]) -> dict[str, dict[int, str]]:
 
 
 def _named_groups(groups: list[list[Place]], traced: Mapping[str, Array]) -> dict[Place, str]:
-    """One name per meaning: batch_size, sequence_length, height, width where the tensor tells, else `<input>_dim_<axis>`."""
+    """One name per meaning: batch_size, sequence_length, height, width, where the tensor tells; else its own."""
     names: dict[Place, str] = {}
     for group in groups:
         tensor, axis = group[0]

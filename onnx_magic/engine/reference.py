@@ -46,7 +46,7 @@ def reference_model(opened: OpenedFolder, live: FlatModel | None, against: Any =
         live = FlatModel(source.model, keyword_binding(source.model, names))
     if manifest is not None and (now := fingerprint_module(live.model)) != manifest.fingerprint:
         raise VerificationError(
-            f"the model has changed since the export: its weights are {now}, those exported were {manifest.fingerprint}",
+            f"the model has changed since the export: its weights are {now}, expected {manifest.fingerprint}",
             fix="exported = %onnx_export model",
         )
     return live

@@ -42,7 +42,7 @@ _MARK = "__onnx_magic_swap__"
 _claiming = threading.Lock()
 """Two threads may ask for one model at the same time: one of them gets it."""
 
-_STEERING = ("return_dict", "use_return_dict", "output_hidden_states", "output_attentions", "use_cache")
+_STEERING = ("return_dict", "output_hidden_states", "output_attentions", "use_cache")
 """What a config says of the form of the outputs."""
 
 

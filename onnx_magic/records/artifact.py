@@ -67,7 +67,7 @@ class Manifest:
         name: The model's name.
         task: Canonical task, or `None` for a plain module.
         architecture: Class name of the model.
-        source: Folder or Hub id the model came from, as the user gave it (never an absolute path); `None` for a variable.
+        source: Folder or Hub id the model came from, never an absolute path; `None` for a variable.
         fingerprint: Hash of the weights.
         exporter: `dynamo` or `torchscript`.
         graphs: `{"model": {"path", "opset", "inputs", "outputs"}}`, paths relative to the folder.
@@ -79,7 +79,7 @@ class Manifest:
         findings: Findings of the export itself (a fallback, a quirk), as the rows of `validated["findings"]`.
         versions: Versions of the libraries that made it.
         variants: `{name: {...}}`; `"stale": True` in one that was made from other weights than the graphs'.
-        files: Every file of the export but the manifest, relative to the folder: what a re-export may replace or remove.
+        files: Every file of the export but the manifest, relative to the folder: what a re-export may replace.
         format: Version of this layout.
     """
 

@@ -22,6 +22,7 @@ CODES = {
     "dtype-differs": "an output has another dtype than PyTorch's",
     "meaning-differs": "the answer (label, token, span) is another than PyTorch's",
     "graph-refused": "ONNX Runtime, or the ONNX checker, does not take the graph",
+    "runtime-rewrites": "the file is right, and ONNX Runtime's graph optimisations make its outputs differ",
     "run-failed": "the graph raised at a shape it should take",
     "shape-illegal": "the model itself does not take a shape that was tried",
     "fallback": "the first way to export failed, another one was used",

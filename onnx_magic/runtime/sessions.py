@@ -36,7 +36,11 @@ _ML_DTYPES = {
 
 
 def open_session(
-    path_or_bytes: Path | str | bytes, provider: str | None = None, threads: int | None = None
+    path_or_bytes: Path | str | bytes,
+    provider: str | None = None,
+    threads: int | None = None,
+    *,
+    optimized: bool = True,
 ) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session that writes nothing to stderr.
 
@@ -44,6 +48,7 @@ def open_session(
         path_or_bytes: An .onnx file, or a model's bytes.
         provider: Execution provider, in full or short (`cuda`); the CPU when not given.
         threads: How many threads one operator may use.
+        optimized: Whether ONNX Runtime may rewrite the graph; on, as users run it.
 
     Raises:
         UsageError: this ONNX Runtime has no such provider.
@@ -56,6 +61,8 @@ def open_session(
     options.log_severity_level = _FATAL
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model = path_or_bytes if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
     where = "the model" if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
     try:

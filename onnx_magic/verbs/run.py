@@ -21,8 +21,8 @@ def run(
     """Run an exported model with ONNX Runtime and decode the answer.
 
     `inputs` is what a person has: a text, a list of texts, `(premise, hypothesis)` pairs, `{"question", "context"}`, an
-    image or its path; or arrays by name, which pass through untouched but for what the graph needs (int32 → int64, list →
-    array, a missing mask): `result.notes` says what was done.
+    image or its path; or arrays by name, which pass through untouched but for what the graph needs (int32 → int64,
+    list → array, a missing mask): `result.notes` says what was done.
 
     Returns:
         RunResult: `.outputs` by name, `.decoded` in the task's own terms.

@@ -65,22 +65,72 @@ ROWS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "roformer": (TEXT, CLASSIFY),
     "convbert": (TEXT | {"embedding_size": 32, "head_ratio": 2, "conv_kernel_size": 3}, CLASSIFY),
-    "squeezebert": (TEXT | {"embedding_size": 32, "q_groups": 1, "k_groups": 1, "v_groups": 1, "post_attention_groups": 1, "intermediate_groups": 1, "output_groups": 1}, CLASSIFY),
+    "squeezebert": (
+        TEXT
+        | {
+            "embedding_size": 32,
+            "q_groups": 1,
+            "k_groups": 1,
+            "v_groups": 1,
+            "post_attention_groups": 1,
+            "intermediate_groups": 1,
+            "output_groups": 1,
+        },
+        CLASSIFY,
+    ),
     "mobilebert": (TEXT | {"embedding_size": 32, "intra_bottleneck_size": 32, "true_hidden_size": 32}, CLASSIFY),
     "nystromformer": (TEXT | {"num_landmarks": 8, "segment_means_seq_len": 8}, CLASSIFY),
     "fnet": ({k: v for k, v in TEXT.items() if k != "num_attention_heads"}, CLASSIFY),
     "xlnet": ({"vocab_size": 120, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}, CLASSIFY),
     "bart": (
-        {"vocab_size": 120, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 128, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": 2},
+        {
+            "vocab_size": 120,
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "max_position_embeddings": 128,
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 2,
+            "forced_eos_token_id": 2,
+        },
         ("text-classification", "question-answering"),
     ),
     "big_bird": (TEXT | {"attention_type": "original_full"}, CLASSIFY),
     "longformer": (TEXT | {"attention_window": [8, 8], "pad_token_id": 1}, CLASSIFY),
-    "funnel": ({"vocab_size": 120, "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "block_sizes": [1, 1], "num_decoder_layers": 1}, CLASSIFY),
+    "funnel": (
+        {
+            "vocab_size": 120,
+            "d_model": 32,
+            "n_head": 4,
+            "d_head": 8,
+            "d_inner": 64,
+            "block_sizes": [1, 1],
+            "num_decoder_layers": 1,
+        },
+        CLASSIFY,
+    ),
     "ernie": (TEXT, CLASSIFY),
     "megatron-bert": (TEXT, CLASSIFY),
     "layoutlm": (TEXT, ("text-classification", "token-classification")),
-    "gpt2": ({"vocab_size": 120, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}, ("text-classification", "token-classification")),
+    "gpt2": (
+        {
+            "vocab_size": 120,
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 128,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        ("text-classification", "token-classification"),
+    ),
     "llama": (DECODER, CLASSIFY),
     "qwen2": (DECODER, CLASSIFY),
     "mistral": (DECODER, CLASSIFY),
@@ -89,24 +139,73 @@ ROWS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "beit": (VIT, IMAGE),
     "data2vec-vision": (VIT, IMAGE),
     "dinov2": (VIT, ("image-classification", "feature-extraction")),
-    "swin": ({"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4}, IMAGE),
-    "swinv2": ({"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4}, IMAGE),
+    "swin": (
+        {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4},
+        IMAGE,
+    ),
+    "swinv2": (
+        {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4},
+        IMAGE,
+    ),
     "resnet": (SMALL, ("image-classification", "feature-extraction")),
     "regnet": (SMALL | {"groups_width": 16}, IMAGE),
     "convnext": ({"hidden_sizes": [16, 32], "depths": [1, 1], "num_stages": 2}, IMAGE),
     "convnextv2": ({"hidden_sizes": [16, 32], "depths": [1, 1], "num_stages": 2}, IMAGE),
     "mobilenet_v1": ({"depth_multiplier": 0.25, "image_size": 64}, IMAGE),
     "mobilenet_v2": ({"depth_multiplier": 0.35, "image_size": 64}, IMAGE),
-    "mobilevit": ({"image_size": 64, "hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 16, 16, 24, 32, 64], "num_attention_heads": 2}, IMAGE),
+    "mobilevit": (
+        {
+            "image_size": 64,
+            "hidden_sizes": [16, 24, 32],
+            "neck_hidden_sizes": [8, 8, 16, 16, 24, 32, 64],
+            "num_attention_heads": 2,
+        },
+        IMAGE,
+    ),
     "mobilevitv2": ({"image_size": 64, "width_multiplier": 0.25}, IMAGE),
     "efficientnet": ({"image_size": 64, "width_coefficient": 0.25, "depth_coefficient": 0.1, "hidden_dim": 320}, IMAGE),
-    "levit": ({"image_size": 64, "hidden_sizes": [16, 32, 48], "num_attention_heads": [1, 2, 3], "depths": [1, 1, 1], "key_dim": [8, 8, 8]}, IMAGE),
+    "levit": (
+        {
+            "image_size": 64,
+            "hidden_sizes": [16, 32, 48],
+            "num_attention_heads": [1, 2, 3],
+            "depths": [1, 1, 1],
+            "key_dim": [8, 8, 8],
+        },
+        IMAGE,
+    ),
     "poolformer": ({"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1]}, IMAGE),
-    "pvt": ({"image_size": 64, "hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}, IMAGE),
-    "segformer": ({"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 32}, IMAGE),
-    "focalnet": ({"image_size": 32, "embed_dim": 16, "depths": [1, 1], "focal_levels": [1, 1], "focal_windows": [3, 3], "hidden_sizes": [16, 32]}, IMAGE),
+    "pvt": (
+        {
+            "image_size": 64,
+            "hidden_sizes": [16, 16, 32, 32],
+            "depths": [1, 1, 1, 1],
+            "num_attention_heads": [1, 1, 2, 2],
+        },
+        IMAGE,
+    ),
+    "segformer": (
+        {
+            "hidden_sizes": [16, 16, 32, 32],
+            "depths": [1, 1, 1, 1],
+            "num_attention_heads": [1, 1, 2, 2],
+            "decoder_hidden_size": 32,
+        },
+        IMAGE,
+    ),
+    "focalnet": (
+        {
+            "image_size": 32,
+            "embed_dim": 16,
+            "depths": [1, 1],
+            "focal_levels": [1, 1],
+            "focal_windows": [3, 3],
+            "hidden_sizes": [16, 32],
+        },
+        IMAGE,
+    ),
     "bit": ({"hidden_sizes": [16, 32], "depths": [1, 1], "embedding_size": 16, "num_groups": 4}, IMAGE),
-}  # fmt: skip
+}
 """`{model_type: (config of a tiny model, tasks)}`."""
 
 
@@ -125,7 +224,22 @@ def tiny_model(model_type: str, overrides: dict[str, Any], task: str) -> Any:
         if parameter.ndim > 1:
             # Convolutions keep their signal through many ReLUs; attention stays in a range where it still chooses.
             torch.nn.init.kaiming_uniform_(parameter, a=0.0 if parameter.ndim == 4 else 1.0)
-    return model
+    return calibrated(model)
+
+
+def calibrated(model: Any) -> Any:
+    """Let batch norms see a batch, so that what they pass on is neither too small nor too large to compare."""
+    import torch
+
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    if norms:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        side = getattr(model.config, "image_size", None) or 64
+        with torch.no_grad():
+            model.train()(torch.randn(8, 3, side, side))
+    return model.eval()
 
 
 def row(model_type: str, overrides: dict[str, Any], task: str) -> dict[str, str]:

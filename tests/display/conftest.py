@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -407,3 +409,43 @@ def nasty_report() -> Callable[[str], ExportReport]:
         )
 
     return make
+
+
+class Page(HTMLParser):
+    """What an HTML text is made of; raises where tags do not balance."""
+
+    VOID = frozenset({"br", "img", "hr"})
+
+    def __init__(self, markup: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.pieces: list[str] = []
+        self.feed(markup)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        self.pieces.append(data)
+
+    @property
+    def words(self) -> str:
+        """All that is left when every tag is taken away, a line per line, spaces as one."""
+        lines = (re.sub(r"\s+", " ", line).strip() for line in "".join(self.pieces).splitlines())
+        return "\n".join(line for line in lines if line)
+
+
+@pytest.fixture
+def page() -> type[Page]:
+    """`page(html)`: the parsed page; see `Page`."""
+    return Page

@@ -47,7 +47,7 @@ def classifier(tiny_bert: Callable[..., Any]) -> Iterator[Prepared]:
 def _write_graph(
     prepared: Prepared, path: Path, *, axes: Any = None, change: Callable[[Any], None] | None = None
 ) -> Any:
-    """Convert with dynamo (once for a model and its axes), change a copy of the graph, write it; returns the GraphFile."""
+    """Convert with dynamo (once for a model and its axes), change a copy, write it; returns the GraphFile."""
     import onnx_ir
 
     from onnx_magic.engine.storing import save_graph

@@ -76,7 +76,7 @@ class TestTheTable:
     def test_help_names_every_option(self, verb: str) -> None:
         row = VERBS[verb]
         for field in row.arguments.fields:
-            assert field.option.help.split(".")[0][:40] in " ".join((row.function.__doc__ or '').split())
+            assert field.option.help.split(".")[0][:40] in " ".join((row.function.__doc__ or "").split())
             if row.line_magic:
                 assert (field.metavar if field.required else f"{field.word}=") in magic_help(row)
             if row.command:

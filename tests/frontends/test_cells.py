@@ -128,8 +128,8 @@ class TestACellThatCallsTheModel:
         shell.display_pub.outputs.clear()
         with pytest.warns(UserWarning) as warned:
             shell.cell(
-            "import sys, warnings\nfrom IPython.display import display\nprint('printed')\n"
-            "print('to stderr', file=sys.stderr)\ndisplay('displayed')\nwarnings.warn('warned')\ncnn(x)"
+                "import sys, warnings\nfrom IPython.display import display\nprint('printed')\n"
+                "print('to stderr', file=sys.stderr)\ndisplay('displayed')\nwarnings.warn('warned')\ncnn(x)"
             )
         captured = capsys.readouterr()
         assert captured.out.count("printed") == 1
@@ -251,9 +251,7 @@ class TestWhatGoesWrong:
 
     def test_what_the_graph_cannot_give_is_two_lines(self, shell: Any) -> None:
         with pytest.raises(SwapError, match="output_hidden_states=True"):
-            shell.cell(
-                "out = model(**tokenizer('i', return_tensors='pt'), output_hidden_states=True)", "exported_bert"
-            )
+            shell.cell("out = model(**tokenizer('i', return_tensors='pt'), output_hidden_states=True)", "exported_bert")
         assert len(shell.error_text.splitlines()) == 2
         assert len(shell.user_ns["out"].hidden_states) == 3
 

@@ -1,1 +1,1 @@
-"""The only files that touch inner parts of torch, transformers and onnxruntime: one each, with the versions they are for."""
+"""The only files that touch inner parts of torch and transformers, each with the versions it is for."""

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 def patched() -> Iterator[None]:
     """Apply the reversible patches of torch and transformers that tracing needs, for the block."""
     try:
-        from transformers.exporters import utils
-
         # The patches are registered when these modules are imported.
-        from transformers.exporters import exporter_dynamo, exporter_onnx  # noqa: F401
+        from transformers.exporters import exporter_dynamo, exporter_onnx, utils  # noqa: F401
 
         apply_patches = utils.apply_patches
     except (ImportError, AttributeError) as error:

@@ -37,7 +37,7 @@ class Captured:
 def capture(flat: FlatModel, examples: Mapping[str, torch.Tensor], axes: Mapping[str, Mapping[int, str]]) -> Captured:
     """Trace the model with the axes in `axes` left open.
 
-    The dimensions are `Dim.AUTO`: what the model fixes is read back from the program, as a fact, not from an error's text.
+    The dimensions are `Dim.AUTO`: what the model fixes is read back from the program, not from an error's text.
     """
     import torch
 
@@ -65,7 +65,7 @@ def capture(flat: FlatModel, examples: Mapping[str, torch.Tensor], axes: Mapping
 
 @contextlib.contextmanager
 def _tracing_settings() -> Iterator[None]:
-    """What `torch.onnx.export` itself sets while it captures: sizes 0 and 1 are not special, RNNs keep dynamic shapes."""
+    """What `torch.onnx.export` sets while it captures: sizes 0 and 1 are not special, RNNs keep dynamic shapes."""
     import torch
     from torch.fx.experimental import _config
 

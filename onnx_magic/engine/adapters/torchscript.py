@@ -42,7 +42,7 @@ def export_traced(
     names = flat.binding.names
     with tempfile.TemporaryDirectory(prefix="onnx_magic-") as folder, torch.no_grad(), _attention(flat.model, opset):
         path = Path(folder) / "model.onnx"
-        # Not the patches of transformers.exporters: they ask symbolic sizes questions that a TorchScript trace cannot answer.
+        # Not the patches of transformers.exporters: they ask sizes what a TorchScript trace cannot answer.
         with hf_exporters.clean_state(flat.model):
             torch.onnx.export(
                 _traceable(flat),
