@@ -1,12 +1,13 @@
 """From a plan to a file that is proven: try a way, prove it, and when it is wrong try the next.
 
-The order is what was measured to mend most (notes/exporting.md): dynamo; dynamo traced at the shape that failed;
-TorchScript; dynamo with the axis that fails pinned. The first that is verified is taken; what failed before it is kept
-and shown.
+The order is what was measured to mend most: dynamo; dynamo traced at the shape that failed; dynamo with `int(size)`
+kept open; TorchScript; dynamo with the axis that fails pinned. The first that is verified is taken; what failed before
+it is kept and shown.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.adapters import torch_export, torchscript
+from onnx_magic.engine.adapters.tracing_patches import symbolic_int
 from onnx_magic.engine.opsets import OPSETS
 from onnx_magic.engine.planning import Prepared
 from onnx_magic.engine.probing import one_line
@@ -61,11 +63,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Way:
-    """How to try: which exporter, with which plan, and what to say of it when it is taken."""
+    """How to try: which exporter, which plan, what to say when it is taken, and whether `int(size)` is kept open."""
 
     exporter: str
     prepared: Prepared
     findings: tuple[Finding, ...] = field(default=())
+    symbolic: bool = False
 
 
 def convert_and_prove(prepared: Prepared, request: ExportRequest, staging: Path) -> Attempt:
@@ -110,12 +113,26 @@ def _ways(prepared: Prepared, made: list[Attempt], failures: list[tuple[str, Bas
         yield Way("dynamo", prepared, quirk_notes)
         if made and (bigger := _traced_where_it_failed(made[0])) is not None:
             yield Way("dynamo", bigger, quirk_notes)
+        if made and _failed_elsewhere(made[0]):
+            yield Way("dynamo", prepared, (*quirk_notes, _SYMBOLIC), symbolic=True)
     if asked != "dynamo" and _torchscript_may(prepared):
         yield Way("torchscript", prepared, _fallback_note(asked, made, failures))
     if asked != "torchscript" and made and not prepared.user_axes:
         pinned = _pinned(made[0])
         if pinned is not None:
             yield pinned
+
+
+_SYMBOLIC = Finding(
+    "quirk-applied", "int(size) in the model's code fixed a size: it was traced as a symbol", level="note"
+)
+
+
+def _failed_elsewhere(attempt: Attempt) -> bool:
+    """Right at its traced shape and wrong at others."""
+    traced = attempt.prepared.examples.sizes
+    failed = _failed_sizes(attempt)
+    return bool(failed) and traced not in failed
 
 
 def _torchscript_may(prepared: Prepared) -> bool:
@@ -145,9 +162,9 @@ def _failed_sizes(attempt: Attempt) -> list[dict[str, int]]:
 
 def _traced_where_it_failed(attempt: Attempt) -> Prepared | None:
     """The same plan, traced at the largest shape that failed (a branch that the first trace skipped)."""
-    prepared, traced = attempt.prepared, attempt.prepared.examples.sizes
-    failed = [sizes for sizes in _failed_sizes(attempt) if sizes != traced and min(sizes.values(), default=0) > 1]
-    if not failed or traced in _failed_sizes(attempt):
+    prepared = attempt.prepared
+    failed = [sizes for sizes in _failed_sizes(attempt) if min(sizes.values(), default=0) > 1]
+    if not failed or not _failed_elsewhere(attempt):
         return None
     arrays = prepared.examples.at(seed=0, **max(failed, key=lambda sizes: sum(sizes.values())))
     outputs = prepared.flat.run(to_tensors(arrays))
@@ -161,7 +178,7 @@ def _pinned(attempt: Attempt) -> Way | None:
     failed = _failed_sizes(attempt)
     baked = set(_baked(attempt))
     wrong = baked or {n for sizes in failed for n, size in sizes.items() if size != traced[n]}
-    if not wrong or traced in failed:
+    if not wrong or not _failed_elsewhere(attempt):
         return None
     axes = {
         tensor: {axis: name for axis, name in moving.items() if name not in wrong}
@@ -227,11 +244,17 @@ def _convert(way: Way, request: ExportRequest) -> tuple[onnx_ir.Model, Mapping[s
             row.detail = "torchscript"
             model = torchscript.export_traced(prepared.flat, tensors, outputs, every, opset, request.fold)
         return model, {}
-    with stage("capture"), quirks_applied(prepared.flat.model):
+    with stage("capture"), quirks_applied(prepared.flat.model), _open_sizes(way):
         captured = torch_export.capture(prepared.flat, tensors, axes)
     with stage("convert"), quirks_applied(prepared.flat.model):
         model = torch_export.convert(captured, tuple(plan.examples), outputs, axes, plan.opset, request.fold)
     return model, captured.limits
+
+
+@contextlib.contextmanager
+def _open_sizes(way: Way) -> Iterator[None]:
+    with symbolic_int(way.prepared.flat.model) if way.symbolic else contextlib.nullcontext():
+        yield
 
 
 def _name_outputs(model: onnx_ir.Model, prepared: Prepared) -> None:

@@ -1,4 +1,4 @@
-"""Reversible changes to a model's own modules while it is traced; each is used by a row of the quirk table."""
+"""Reversible changes to a model's own modules while it is traced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def symbolic_int(model: torch.nn.Module) -> Iterator[None]:
     """Let `int(size)` in the model's modeling files keep a symbolic size symbolic.
 
-    `int(SymInt)` fixes the size; the shadow returns it as it is, and answers `isinstance(x, int)` as `int` does.
+    `int(SymInt)` fixes the size (https://github.com/pytorch/pytorch/issues/138853); the shadow returns it as it is, and
+    answers `isinstance(x, int)` as `int` does.
     """
     import torch
 
@@ -32,11 +33,16 @@ def symbolic_int(model: torch.nn.Module) -> Iterator[None]:
             return int(value, *rest)
 
     modules = {sys.modules[type(module).__module__] for module in model.modules()}
-    own = [m for m in modules if not m.__name__.startswith("torch.")]
-    for module in own:
-        module.__dict__["int"] = SymbolicInt
+    spaces = [module.__dict__ for module in modules if not module.__name__.startswith("torch.")]
+    missing = object()
+    before = [space.get("int", missing) for space in spaces]
+    for space in spaces:
+        space["int"] = SymbolicInt
     try:
         yield
     finally:
-        for module in own:
-            module.__dict__.pop("int", None)
+        for space, value in zip(spaces, before, strict=True):
+            if value is missing:
+                space.pop("int", None)
+            else:
+                space["int"] = value

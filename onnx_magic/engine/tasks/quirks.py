@@ -48,10 +48,10 @@ def _symbolic_int(model: torch.nn.Module) -> Iterator[None]:
 QUIRKS: tuple[Quirk, ...] = (
     Quirk(
         name="symbolic-int",
-        model_types=frozenset({"mobilevit", "mobilevitv2", "depth_anything"}),
+        model_types=frozenset({"mobilevit"}),
         versions=("5.20", "5.23"),
         reason="int(size) in the model's code fixes the image size while tracing",
-        link="https://github.com/pytorch/pytorch/issues/130322",
+        link="https://github.com/pytorch/pytorch/issues/138853",
         applied=_symbolic_int,
     ),
 )
