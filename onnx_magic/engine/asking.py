@@ -13,6 +13,7 @@ from onnx_magic.errors import SwapError
 if TYPE_CHECKING:
     import torch
 
+    from onnx_magic.engine.flat import FlatModel
     from onnx_magic.exported import ExportedModel
 
 HARMLESS = frozenset({"return_dict", "use_cache"})
@@ -37,6 +38,13 @@ GIVES: Mapping[str, str] = {"output_hidden_states": "hidden_states", "output_att
 """An argument → the output it asks for: fine where the graph has that output."""
 
 
+def settled_arguments(flat: FlatModel) -> dict[str, str]:
+    """Arguments that were given a value for the export, which the graph holds for good: `{name: its repr}`."""
+    # The exported model's own signature: a sentence-transformers model is exported through an adapter.
+    named = arguments_by_name(inspect.signature(flat.model.forward), flat.binding.args, flat.binding.kwargs)
+    return {name: repr(value) for name, value in named.items() if not holds_tensor(value) and name not in HARMLESS}
+
+
 class Asked:
     """Checks the calls of one model against one graph.
 
@@ -51,16 +59,8 @@ class Asked:
         self.inputs = tuple(spec.name for spec in exported.graph.inputs)
         self.outputs = tuple(spec.name for spec in exported.graph.outputs)
         self.vanished = {f.tensor for f in exported.validation.findings if f.code == "input-vanished" and f.tensor}
-        self.settled = self._settled(exported)
-
-    @staticmethod
-    def _settled(exported: ExportedModel) -> dict[str, Any]:
-        """Arguments that were given a value for the export, which the graph holds for good; unknown after a load."""
-        if (live := exported.live) is None:
-            return {}
-        # Not self.signature: a sentence-transformers model is exported through an adapter with a forward of its own.
-        named = arguments_by_name(inspect.signature(live.model.forward), live.binding.args, live.binding.kwargs)
-        return {name: value for name, value in named.items() if not holds_tensor(value) and name not in HARMLESS}
+        manifest = exported.opened.manifest
+        self.settled = dict(manifest.constants) if manifest is not None else {}
 
     def constants(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments that hold no tensor."""
@@ -77,11 +77,11 @@ class Asked:
         """
         given = arguments_by_name(self.signature, args, kwargs)
         for name, value in self.settled.items():
-            if repr(self._or_default(given, name)) != repr(value):
+            if repr(self._or_default(given, name)) != value:
                 raise SwapError(
-                    f"the graph was exported with {name}={value!r}, and {self.architecture} is called with "
+                    f"the graph was exported with {name}={value}, and {self.architecture} is called with "
                     f"{name}={self._or_default(given, name)!r}",
-                    fix=f"{name}={value!r}, or export again with the other value",
+                    fix=f"{name}={value}, or export again with the other value",
                 )
         for name, value in given.items():
             if name not in self.settled and not holds_tensor(value) and self._matters(name, value):

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.flat import Leaf, bind_call
+from onnx_magic.engine.probing import model_raised
 from onnx_magic.engine.sources.torch_modules import unwrapped
 from onnx_magic.engine.structures import detached
+from onnx_magic.engine.tensors import to_arrays
 from onnx_magic.errors import InputsError
 
 if TYPE_CHECKING:
@@ -53,6 +55,28 @@ class Capture:
         self._called: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self._tensors: list[dict[str, torch.Tensor]] = []
         self._lock = threading.Lock()
+        self._raised: tuple[BaseException, tuple[Any, ...], Mapping[str, Any]] | None = None
+
+    def run(self, forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Record one call, and make it."""
+        __tracebackhide__ = True
+        self.record(args, kwargs)
+        try:
+            return forward(*args, **kwargs)
+        except Exception as error:
+            self._raised = (error, args, kwargs)
+            raise
+
+    def refusal(self, error: BaseException) -> InputsError | None:
+        """What `error` says of the example inputs, if the model itself raised it; else `None`."""
+        if self._raised is None or self._raised[0] is not error:
+            return None
+        try:
+            _, tensors = bind_call(self.model, *self._raised[1:])
+        except InputsError as misfit:
+            return misfit
+        fix = "call the model with inputs that it takes; without the first line the cell shows the whole traceback"
+        return model_raised(type(self.model).__name__, to_arrays(tensors), error, fix)
 
     def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Keep one call; one that does not fit the forward's signature is left to the model to refuse."""
@@ -146,8 +170,8 @@ def capture_calls(model: torch.nn.Module, limit: int = CAPTURED_CALLS) -> Iterat
 
     @functools.wraps(original)
     def forward(*args: Any, **kwargs: Any) -> Any:
-        capture.record(args, kwargs)
-        return original(*args, **kwargs)
+        __tracebackhide__ = True
+        return capture.run(original, args, kwargs)
 
     with instance_forward(target, forward):
         yield capture

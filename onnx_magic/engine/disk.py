@@ -13,8 +13,7 @@ from onnx_magic.errors import StorageError
 MARK = ".onnx_magic-"
 """Staging folders are called `.<name>.onnx_magic-<process id>-<process token>-<random>`."""
 
-_ELSEWHERE = "output=<a folder that you may write>"
-_OTHER_PATH = "output=<another folder>"
+_ELSEWHERE = "output=~/{name}"
 REASONS = {
     errno.ENOSPC: ("the disk is full", "df -h {place}"),
     getattr(errno, "EDQUOT", -1): ("the disk quota is used up", "df -h {place}"),
@@ -24,9 +23,9 @@ REASONS = {
     errno.EACCES: ("it is not writable", _ELSEWHERE),
     errno.EPERM: ("it is not writable", _ELSEWHERE),
     errno.ENOENT: ("no folder can be made there", _ELSEWHERE),
-    errno.ENAMETOOLONG: ("the path is too long", "output=<a shorter path>"),
-    errno.ENOTDIR: ("a part of the path is a file", _OTHER_PATH),
-    errno.EEXIST: ("a part of the path is a file", _OTHER_PATH),
+    errno.ENAMETOOLONG: ("the path is too long", "output=model-onnx"),
+    errno.ENOTDIR: ("a part of the path is a file", _ELSEWHERE),
+    errno.EEXIST: ("a part of the path is a file", _ELSEWHERE),
 }
 """Error number → what it means for an output folder, and what to do."""
 
@@ -45,9 +44,11 @@ def storage_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, fix = REASONS.get(error.errno or 0, (str(error), _OTHER_PATH))
+        reason, fix = REASONS.get(error.errno or 0, (str(error), _ELSEWHERE))
         shown = shown_place(place)
-        raise StorageError(f"{shown} cannot be written: {reason}", fix=fix.format(place=shown.parent)) from error
+        raise StorageError(
+            f"{shown} cannot be written: {reason}", fix=fix.format(place=shown.parent, name=shown.name)
+        ) from error
 
 
 def shown_place(place: Path) -> Path:

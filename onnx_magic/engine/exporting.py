@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_magic.engine.asking import settled_arguments
 from onnx_magic.engine.converting import Attempt, convert_and_prove
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.locking import export_lock
@@ -156,6 +157,7 @@ def _store(place: OutputPlace, source: ModelSource, attempt: Attempt) -> Path:
         graphs={"model": attempt.graph},
         validation=attempt.validation,
         findings=attempt.findings,
+        constants=settled_arguments(attempt.prepared.flat),
     )
     return place.commit(manifest, failed=attempt.validation.status == "failed")
 

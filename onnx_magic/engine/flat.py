@@ -62,7 +62,7 @@ def bind_call(
         takes = ", ".join(signature.parameters)
         raise InputsError(
             f"the example inputs do not fit {type(model).__name__}.forward({takes}): {error}",
-            fix=f"inputs={{{', '.join(repr(n) + ': ...' for n in list(signature.parameters)[:2])}}}",
+            fix=inputs_fix(model),
         ) from error
     tensors: dict[str, torch.Tensor] = {}
     positional: list[Any] = []
@@ -81,10 +81,23 @@ def bind_call(
         else:
             named[name] = _name_leaves(name, value, tensors)
     if not tensors:
-        raise InputsError(
-            f"the example inputs of {type(model).__name__} hold no tensor", fix="inputs=torch.randn(2, 3, 32, 32)"
-        )
+        raise InputsError(f"the example inputs of {type(model).__name__} hold no tensor", fix=inputs_fix(model))
     return Binding(tuple(positional), named), tensors
+
+
+def inputs_fix(model: torch.nn.Module) -> str:
+    """The fix that names what a forward needs: `inputs=(x, mask)`, with variables of these names.
+
+    Example:
+        >>> import torch
+        >>> inputs_fix(torch.nn.Bilinear(2, 3, 4))
+        'inputs=(input1, input2)  # tensors on which model(input1, input2) runs'
+    """
+    parameters = inspect.signature(model.forward).parameters.values()
+    free = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    needed = [p.name for p in parameters if p.name in free and p.default is p.empty] or free[:1] or ["x"]
+    names = ", ".join(needed)
+    return f"inputs={names if len(needed) == 1 else f'({names})'}  # tensors on which model({names}) runs"
 
 
 def _name_leaves(path: str, value: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -20,8 +20,8 @@ from onnx_magic.engine.examples import (
     image_examples,
     text_examples,
 )
-from onnx_magic.engine.flat import Binding, FlatModel, Leaf, bind_call
-from onnx_magic.engine.probing import one_line
+from onnx_magic.engine.flat import Binding, FlatModel, Leaf, bind_call, inputs_fix
+from onnx_magic.engine.probing import model_raised
 from onnx_magic.engine.tasks import TASKS
 from onnx_magic.engine.tensors import to_arrays, to_tensors
 from onnx_magic.errors import InputsError
@@ -64,7 +64,7 @@ def candidates(source: ModelSource, given: Any) -> Iterator[Candidate]:
         raise InputsError(
             f"{name} is a plain module and no inputs were given: its forward takes "
             f"({', '.join(_parameters(source.model))})",
-            fix="%onnx_export model inputs=torch.randn(2, 3, 32, 32)   or call it in a cell: %%onnx_export model",
+            fix=f"{inputs_fix(source.model)}; or call it in a cell: %%onnx_export model",
         )
     elif _is_image(source):
         yield from _image(source)
@@ -96,7 +96,7 @@ def _text(source: ModelSource) -> Iterator[Candidate]:
         main = getattr(source.model, "main_input_name", None) or next(iter(takes), "?")
         raise InputsError(
             f"{source.architecture} takes {main!r}: its example inputs cannot be made up",
-            fix=f"%onnx_export model inputs={{{main!r}: ...}}",
+            fix=f"inputs=dict({main}={main})  # a tensor on which model({main}={main}) runs",
         )
     names = tuple(name for name in takes if name in _wanted(source))
     row = TASKS.get(source.task or "")
@@ -232,11 +232,7 @@ def first_that_runs(ways: Iterator[Candidate], try_one: Callable[[FlatModel, Exa
         try:
             return try_one(flat, examples)
         except Exception as error:  # the user's model may raise anything
-            shapes = ", ".join(f"{name} {tuple(a.shape)} {a.dtype.name}" for name, a in examples.traced.items())
-            failure = failure or InputsError(
-                f"{architecture} itself raises on {shapes}: {one_line(error)}",
-                fix="inputs=...  (inputs that model(...) accepts)",
-            )
+            failure = failure or model_raised(architecture, examples.traced, error, inputs_fix(flat.model))
             failure.__cause__ = failure.__cause__ or error
     assert failure is not None
     raise failure

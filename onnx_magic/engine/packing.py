@@ -192,6 +192,7 @@ def build_manifest(
     graphs: Mapping[str, GraphFile],
     validation: Validation,
     findings: Sequence[Finding] = (),
+    constants: Mapping[str, str] | None = None,
 ) -> Manifest:
     """What `onnx_magic.json` will say; where the graphs lie, and which files there are, is filled in by the commit.
 
@@ -202,6 +203,7 @@ def build_manifest(
         graphs: `{"model": GraphFile}`.
         validation: The verdict.
         findings: Findings of the export itself, kept beside those of the verdict.
+        constants: Arguments of the forward that the graph holds for good.
     """
     axes = {spec.name: spec.dynamic_axes for graph in graphs.values() for spec in graph.inputs}
     return Manifest(
@@ -218,6 +220,7 @@ def build_manifest(
         validated=validation_to_json(validation),
         decisions=tuple({**dataclasses.asdict(d), "value": _plain(d.value)} for d in plan.decisions),
         findings=tuple(dataclasses.asdict(finding) for finding in findings),
+        constants=constants or {},
         versions=versions(),
     )
 

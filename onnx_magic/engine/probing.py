@@ -12,6 +12,7 @@ import numpy as np
 from onnx_magic.engine.examples import BATCH, HEIGHT, SEQUENCE, WIDTH, Examples, given_examples
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.tensors import to_arrays, to_tensors
+from onnx_magic.errors import InputsError
 from onnx_magic.events import Progress, emit
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -185,6 +186,12 @@ def _named_groups(groups: list[list[Place]], traced: Mapping[str, Array]) -> dic
             name = _place_name((tensor, axis))
         names |= dict.fromkeys(group, name)
     return names
+
+
+def model_raised(architecture: str, arrays: Mapping[str, Array], error: BaseException, fix: str) -> InputsError:
+    """The error for a model that raises on its inputs: its own message, and which inputs."""
+    shapes = ", ".join(f"{name} {tuple(a.shape)} {a.dtype.name}" for name, a in arrays.items())
+    return InputsError(f"{architecture} itself raises on {shapes}: {one_line(error)}", fix=fix)
 
 
 def one_line(error: BaseException) -> str:

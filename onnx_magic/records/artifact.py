@@ -76,6 +76,7 @@ class Manifest:
         tolerances: `{"atol": {dtype: value}, "rtol": {dtype: value}}`.
         validated: `{"status", "shapes": [{"label", "shapes", "passed"}], "findings": [{"code", "sentence", "level"}]}`.
         decisions: Who decided what.
+        constants: Arguments of the forward that the graph holds for good: `{name: its repr}`.
         findings: Findings of the export itself (a fallback, a quirk), as the rows of `validated["findings"]`.
         versions: Versions of the libraries that made it.
         variants: `{name: {...}}`; `"stale": True` in one that was made from other weights than the graphs'.
@@ -95,6 +96,7 @@ class Manifest:
     tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     validated: Mapping[str, Any] = field(default_factory=dict)
     decisions: tuple[Mapping[str, Any], ...] = ()
+    constants: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

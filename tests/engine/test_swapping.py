@@ -369,6 +369,9 @@ def test_a_constant_of_the_export_is_held_to(folder: Path) -> None:
         with pytest.raises(SwapError, match="exported with form='tuple', and Net is called with form='dict'"):
             net(x)
     assert report.count == 1
+    loaded = onnx_magic.load(folder / "tuple")
+    with loaded.swapped_into(net), pytest.raises(SwapError, match="exported with form='tuple'"):
+        net(x)
 
 
 def test_a_number_among_the_outputs_is_refused(folder: Path) -> None:

@@ -6,6 +6,7 @@ Two steps, so that what tracing fixed is seen before the conversion is paid for.
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def capture(flat: FlatModel, examples: Mapping[str, torch.Tensor], axes: Mapping
 
     with (
         torch.no_grad(),
+        _no_garbage_collection(),
         hf_exporters.patched(),
         hf_exporters.clean_state(flat.model),
         _tracing_settings(),
@@ -61,6 +63,22 @@ def capture(flat: FlatModel, examples: Mapping[str, torch.Tensor], axes: Mapping
         )
         hf_exporters.fix_program(program)
     return Captured(program, *_read_axes(program, names, axes))
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Pause the garbage collector: it walks all the nodes of a growing graph again and again (12 % of the time).
+
+    Measured on MiniLM: 4.9 s to 4.3 s, 8 MB more at the peak.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextlib.contextmanager
@@ -118,7 +136,7 @@ def convert(
     """
     import torch
 
-    with torch.no_grad(), hf_exporters.patched():
+    with torch.no_grad(), _no_garbage_collection(), hf_exporters.patched():
         program = torch.onnx.export(
             captured.program,
             args=(),

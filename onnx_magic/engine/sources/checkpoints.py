@@ -108,7 +108,7 @@ def _choose_task(config: Any, row: TaskRow | None, given: str, trust_remote_code
     if row is not None:
         if _has_head(config, row, trust_remote_code):
             return row.name, "user"
-        raise task_mismatch(row.name, given, fitting, f"task={fitting[0]}" if fitting else "# leave task= out")
+        raise task_mismatch(row.name, given, fitting, f"task={fitting[0]}" if fitting else "leave task out")
     if _architecture(config) is None:
         return (BASE_TASK, "default") if BASE_TASK in fitting else (None, "default")
     own = [name for name in fitting if name != BASE_TASK]
@@ -214,6 +214,9 @@ def _check_keys(
     trust_remote_code: bool,
 ) -> None:
     """Refuse a model that has weights which the checkpoint does not hold, or holds in another shape."""
+    missing = sorted(info["missing_keys"])
+    if task_by == "user" and task is not None and type(model).__name__ != _architecture(config):
+        _check_head(model, missing, given, task, _checkpoint_tasks(config, trust_remote_code))
     mismatched = sorted(info["mismatched_keys"])
     if mismatched:
         name, found, expected = mismatched[0]
@@ -223,20 +226,29 @@ def _check_keys(
             f"the weights of {given} do not match its {CONFIG}: {shapes}",
             fix=f"edit {given}/{CONFIG}  # or save model and config again with model.save_pretrained",
         )
-    missing = sorted(info["missing_keys"])
     if not missing and not info["error_msgs"]:
         return
-    inner = f"{model.base_model_prefix}."
-    head = [name for name in missing if not name.startswith(inner)]
-    if task_by == "user" and head and task is not None and type(model).__name__ != _architecture(config):
-        fitting = [name for name in _checkpoint_tasks(config, trust_remote_code) if name != task]
-        fix = f"task={fitting[0]}" if fitting else "# leave task= out"
-        raise task_mismatch(task, f"{given}, which has no weights for that head ({_some(head)})", fitting, fix)
     said = _some(missing) if missing else str(info["error_msgs"][0])
     raise SourceError(
         f"{given} lacks weights of {type(model).__name__}: {said}",
         fix=f"model.save_pretrained({given!r})  # the folder must hold all weights that its {CONFIG} asks for",
     )
+
+
+def _check_head(model: Any, missing: list[str], given: str, task: str, tasks: list[str]) -> None:
+    """Refuse a head that the checkpoint has no weights for.
+
+    Weights of another head count as none, though names and shapes agree: a sentence's classifier is no token's.
+    """
+    inner = f"{model.base_model_prefix}."
+    head = [name for name in missing if not name.startswith(inner)]
+    others = [name for name in tasks if name != task]
+    is_of_another = task not in tasks and any(name != BASE_TASK for name in others)
+    if not head and not is_of_another:
+        return
+    why = f"which has no weights for that head ({_some(head)})" if head else "whose head is that of another task"
+    fix = f"task={others[0]}" if others else "leave task out"
+    raise task_mismatch(task, f"{given}, {why}", others, fix)
 
 
 def _some(names: list[str]) -> str:

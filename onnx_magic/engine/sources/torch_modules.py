@@ -45,7 +45,7 @@ def module_source(model: torch.nn.Module, task: str | None) -> ModelSource:
         row = resolve_task(task)
         raise TaskMismatchError(
             f"task {row.name!r} does not fit {architecture}: a plain module has no task",
-            fix="%onnx_export model inputs=(x,)  # without task=",
+            fix="%onnx_export model inputs=(x,)  # without task",
             stage="source",
         )
     return ModelSource(

@@ -42,7 +42,7 @@ def resolve_task(name: str) -> TaskRow:
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnknownTaskError(
         f"task {name!r} is not known: {hint}expected one of {', '.join(TASKS)}",
-        fix=f"task={near[0]}" if near else f"task={next(iter(TASKS))}",
+        fix=f"task={near[0]}" if near else "%onnx_tasks  # what can be exported, by task",
     )
 
 

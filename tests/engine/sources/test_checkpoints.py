@@ -134,6 +134,22 @@ def test_a_masked_lm_has_no_pooler_and_none_is_invented(tmp_path: Path, tiny_ber
     assert source.fingerprint == fingerprint_module(tiny_bert("MaskedLM").base_model)
 
 
+@pytest.mark.parametrize(
+    ("head", "task"),
+    [
+        ("SequenceClassification", "ner"),
+        ("TokenClassification", "sentiment-analysis"),
+        ("SequenceClassification", "multiple-choice"),
+        ("QuestionAnswering", "fill-mask"),
+    ],
+)
+def test_the_weights_of_another_head_are_not_taken(head: str, task: str, tmp_path: Path, tiny_bert: Make) -> None:
+    """Some have the names and even the shapes of the head that is asked for."""
+    error = refusal(saved(tiny_bert(head), tmp_path), task)
+    assert isinstance(error, TaskMismatchError), error
+    assert error.fix.startswith("task=") and error.fix.partition("=")[2] in error.what
+
+
 @pytest.mark.parametrize("task", ["sentiment-analysis", "ner", "question-answering", "multiple-choice"])
 def test_a_head_without_weights_is_refused_not_made_of_random_numbers(
     task: str, tmp_path: Path, tiny_bert: Make
