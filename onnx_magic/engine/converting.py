@@ -210,8 +210,8 @@ def _save(model: onnx_ir.Model, way: Way, path: Path) -> GraphFile:
         scrub_paths(model, notebook_cells())
         _name_outputs(model, way.prepared)
         path.parent.mkdir(parents=True)
-        save_graph(model, path)
-        return describe_model(model, path)
+        files = save_graph(model, path)
+        return replace(describe_model(model, path), size=sum(file.stat().st_size for file in files))
 
 
 def _opset_error(way: Way, graph: GraphFile) -> OpsetError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -73,10 +74,15 @@ class Prober:
         return True
 
     def other_sizes(self, name: str) -> list[int]:
-        """Sizes to try for one axis name: double (one more hides behind patch floors), else half."""
+        """Sizes to try for one axis name: double (one more hides behind patch floors), else half.
+
+        From 1 to a size that no other axis has: to theirs it may be broadcast, and to no other.
+        """
         size = self.examples.sizes[name]
         limit = self.examples.limits.get(name)
-        return [n for n in (size * 2, size // 2) if n >= 1 and n != size and (limit is None or n <= limit)]
+        taken = self.examples.sizes.values() if size == 1 else ()
+        bigger = next(n for n in itertools.count(size * 2) if n not in taken)
+        return [n for n in (bigger, size // 2) if n >= 1 and n != size and (limit is None or n <= limit)]
 
     def moves(self, names: Iterable[str], label: str) -> bool:
         """Whether the model runs with all of `names` at another size together."""
