@@ -58,10 +58,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its title, and whether numbers stand in it (set to the right)."""
+    """A column of a table.
+
+    Args:
+        title: Its title.
+        right: Numbers stand in it: set to the right.
+        wraps: Words stand in it: broken into lines where there is little room (HTML).
+    """
 
     title: str
     right: bool = False
+    wraps: bool = False
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ _HEAD_ROW = f"background:none;border-bottom:1px solid {LINE}"
 _ENTRY = (
     "padding:2px 14px 2px 0;line-height:1.3;white-space:nowrap;vertical-align:baseline;font-weight:normal;border:none"
 )
+_WORDS = _ENTRY.replace("white-space:nowrap", "white-space:normal;min-width:110px")
 _LINE_OF_TEXT = "margin:0 0 6px;overflow-wrap:anywhere"
 _FACTS = "margin:0 0 1px;font-size:12px;overflow-wrap:anywhere"
 
@@ -129,7 +130,8 @@ def _row(table: Table, index: int) -> str:
 def _entries(table: Table, index: int) -> Iterable[str]:
     for place, (cell, column) in enumerate(zip(table.rows[index], table.columns, strict=True)):
         tag, scope = ("th", ' scope="row"') if place == table.header_column else ("td", "")
-        yield f'<{tag}{scope} style="{_ENTRY}{_aligned(column.right)}">{_cell(cell)}</{tag}>'
+        look = (_WORDS if column.wraps else _ENTRY) + _aligned(column.right)
+        yield f'<{tag}{scope} style="{look}">{_cell(cell)}</{tag}>'
 
 
 def _aligned(right: bool) -> str:

@@ -27,7 +27,13 @@ def spec_blocks(spec: TensorSpec) -> Blocks:
 
 def tasks_blocks(tasks: Sequence[TaskInfo]) -> Blocks:
     """A row per task."""
-    titles = ("task", "also called", "model class", "a sample", "the answer")
+    columns = (
+        Column("task"),
+        Column("also called", wraps=True),
+        Column("model class"),
+        Column("a sample", wraps=True),
+        Column("the answer", wraps=True),
+    )
     rows = tuple(
         (
             Cell(task.name, mono=True),
@@ -38,7 +44,7 @@ def tasks_blocks(tasks: Sequence[TaskInfo]) -> Blocks:
         )
         for task in tasks
     )
-    return [Table("tasks that can be exported", tuple(map(Column, titles)), rows, keep=64)]
+    return [Table("tasks that can be exported", columns, rows, keep=64)]
 
 
 def _is_axis(decision: Decision, plan: ExportPlan) -> bool:
@@ -51,9 +57,9 @@ def _is_axis(decision: Decision, plan: ExportPlan) -> bool:
 
 
 def _decisions_table(decisions: Sequence[Decision]) -> Table:
-    titles = ("decided", "value", "by", "because")
+    columns = (Column("decided"), Column("value"), Column("by"), Column("because", wraps=True))
     rows = tuple(
         (Cell(d.subject), Cell(brief(d.value), mono=True), Cell(decider(d), "quiet"), Cell(d.reason, limit=100))
         for d in decisions
     )
-    return Table("what was decided, and by whom", tuple(map(Column, titles)), rows, keep=24, more="plan.decisions")
+    return Table("what was decided, and by whom", columns, rows, keep=24, more="plan.decisions")

@@ -22,6 +22,8 @@ EMPTY: Mapping[str, str] = MappingProxyType({"text/plain": "", "text/html": ""})
 
 LINE_COLUMNS = 79
 _NAME_COLUMNS = 20
+_GROWING = "0 1 66px"
+"""A piece of a bar whose end is not known: the bar grows by one with every stage, and no piece shrinks."""
 
 
 @dataclass
@@ -45,7 +47,8 @@ class StageBoard:
     """The stages of one run, from its events.
 
     Args:
-        expected: Names of the stages that will come, where they are known: the bar has a piece for each.
+        expected: Names of the stages that will come, where they are known: the bar has a piece for each. Where they
+            are not, it grows by a piece with every stage.
         clock: Gives the seconds; another one in tests.
 
     Example:
@@ -55,7 +58,7 @@ class StageBoard:
         >>> board.feed(StageStarted("source")); board.feed(StageDone("source", True, 0.4))
         >>> board.feed(StageStarted("verify")); board.feed(Progress("verify", 2, 6))
         >>> board.line()
-        '✓ source  ▸ verify 2/6  0.00 s'
+        '✓ source  ▸ verify 2/6'
     """
 
     def __init__(self, expected: tuple[str, ...] = (), clock: Callable[[], float] = time.monotonic) -> None:
@@ -100,7 +103,7 @@ class StageBoard:
         """One line of at most 79 columns: the stages that are over, the one that runs, its seconds."""
         if not self._rows:
             return ""
-        rows, seconds = list(self._rows), f"{seconds_text(self._elapsed())} s"
+        rows, seconds = list(self._rows), self._seconds()
         line = self._joined(rows, seconds)
         while width(line) > LINE_COLUMNS and len(rows) > 1:
             # the oldest that went well goes first, then the oldest that failed: what failed last and what runs stay
@@ -109,7 +112,7 @@ class StageBoard:
         return fit(line, LINE_COLUMNS)
 
     def _joined(self, rows: list[_Row], seconds: str) -> str:
-        return "  ".join([*map(self._words, rows), seconds])
+        return "  ".join([*map(self._words, rows), *([seconds] if seconds else [])])
 
     def _running(self, name: str) -> _Row | None:
         return next((row for row in reversed(self._rows) if row.name == name and row.ok is None), None)
@@ -120,26 +123,30 @@ class StageBoard:
             return f"▸ {name} {row.done}/{row.total}" if row.total else f"▸ {name}"
         return f"{mark_of(row.ok)} {name}" if row.ok else f"{mark_of(row.ok)} {name} failed"
 
-    def _elapsed(self) -> float:
-        """Seconds of the stage that runs, or of the last one."""
+    def _seconds(self) -> str:
+        """Seconds of the stage that runs, or of the last one; nothing for a stage that has only just begun."""
         running = next((row for row in reversed(self._rows) if row.ok is None), None)
-        return self._rows[-1].seconds if running is None else max(0.0, self._clock() - running.started)
+        if running is None:
+            return f"{seconds_text(self._rows[-1].seconds)} s"
+        elapsed = self._clock() - running.started
+        return f"{seconds_text(elapsed)} s" if elapsed >= 0.1 else ""
 
     def _html(self) -> str:
         begun = [row.name for row in self._rows]
-        pieces = [_piece(row) for row in self._rows]
-        pieces += [_piece(None) for name in self.expected if name not in begun]
+        size = "1" if self.expected else _GROWING
+        pieces = [_piece(row, size) for row in self._rows]
+        pieces += [_piece(None, size) for name in self.expected if name not in begun]
         words = " &nbsp;".join(escape(self._words(row)) for row in self._rows)
         bar = "display:flex;gap:2px;max-width:480px;height:6px;margin:2px 0 3px"
         return (
             f'<div role="status" style="font:12px/1.4 {FONT}"><div style="{bar}">{"".join(pieces)}</div>'
-            f'{words} &nbsp;<span style="opacity:.7">{seconds_text(self._elapsed())} s</span></div>'
+            f'{words} &nbsp;<span style="opacity:.7">{self._seconds()}</span></div>'
         )
 
 
-def _piece(row: _Row | None) -> str:
+def _piece(row: _Row | None, size: str) -> str:
     """One piece of the bar: empty, filled by its fraction, or red when its stage failed."""
     fraction = row.fraction if row is not None else 0.0
     colour = COLOURS["name" if row is None or row.ok is None else "good" if row.ok else "bad"]
     filled = f'<div style="width:{round(100 * fraction)}%;height:6px;background:{colour}"></div>' if fraction else ""
-    return f'<div style="flex:1;background:{LINE};border-radius:2px;overflow:hidden">{filled}</div>'
+    return f'<div style="flex:{size};background:{LINE};border-radius:2px;overflow:hidden">{filled}</div>'

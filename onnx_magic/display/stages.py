@@ -25,7 +25,7 @@ def stages_blocks(stages: Sequence[Stage]) -> Blocks:
     return [
         Table(
             "stages and their seconds",
-            (Column("stage"), Column("result"), Column("seconds", right=True), Column("what was done")),
+            (Column("stage"), Column("result"), Column("seconds", right=True), Column("what was done", wraps=True)),
             tuple(_row(stage) for stage in stages),
             keep=24,
         )

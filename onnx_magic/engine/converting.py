@@ -99,7 +99,7 @@ def convert_and_prove(prepared: Prepared, request: ExportRequest, staging: Path)
             return made[-1]
     if made:
         return made[0]
-    raise _export_error(prepared, failures)
+    raise _export_error(prepared, failures, request.exporter)
 
 
 def _ways(prepared: Prepared, made: list[Attempt], failures: list[tuple[str, BaseException]]) -> Iterator[Way]:
@@ -282,11 +282,13 @@ def _name_outputs(model: onnx_ir.Model, prepared: Prepared) -> None:
         value.shape = onnx_ir.Shape(dims)
 
 
-def _export_error(prepared: Prepared, failures: list[tuple[str, BaseException]]) -> ExportError:
+def _export_error(prepared: Prepared, failures: list[tuple[str, BaseException]], asked: str) -> ExportError:
     told = "; ".join(f"{way}: {one_line(error)}" for way, error in failures)
     error = ExportError(
         f"{prepared.plan.architecture} could not be exported ({told})",
-        fix="make what depends on the data a tensor operation (torch.where, torch.cond), or try exporter=torchscript",
+        fix="make what depends on the data a tensor operation (torch.where, torch.cond)"
+        if asked == "auto"
+        else "exporter=auto  # tries the other way too",
         attempts=tuple(failures),
     )
     error.__cause__ = failures[0][1] if failures else None

@@ -62,17 +62,23 @@ def shown_place(place: Path) -> Path:
     return Path(*parts)
 
 
-def check_space(place: Path, needed: int) -> None:
+def check_space(place: Path, needed: int, told: Path | None = None) -> None:
     """Compare the room on the disk of `place` with the bytes that are about to be written.
+
+    Args:
+        place: A folder that is there.
+        needed: The bytes.
+        told: The folder as the user gave it.
 
     Raises:
         StorageError: there is less.
     """
     free = shutil.disk_usage(place).free
+    told = told or shown_place(place)
     if free < needed:
         raise StorageError(
-            f"the disk of {shown_place(place)} has {_size(free)}, the export needs about {_size(needed)}",
-            fix=f"df -h {place.parent}  # make room, or output=<a folder on another disk>",
+            f"the disk of {told} has {_size(free)}, the export needs about {_size(needed)}",
+            fix=f"df -h {told.parent}  # make room, or output=<a folder on another disk>",
         )
 
 

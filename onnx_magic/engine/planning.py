@@ -78,7 +78,7 @@ def prepare(source: ModelSource, request: ExportRequest) -> Prepared:
         Decision("task", source.task, source.task_by),
         Decision("opset", opset, "user" if request.opset is not None else "default"),
         Decision("exporter", exporter, "user" if request.exporter != "auto" else "default"),
-        Decision("inputs", tuple(found.examples.traced), found.examples.by),
+        Decision("inputs", tuple(found.examples.traced), found.examples.by, "padded" if found.examples.padded else ""),
     ]
     by_axis = {
         f"{tensor}[{axis}]": Decision(f"{tensor}[{axis}]", name, "probe")

@@ -191,7 +191,7 @@ def prepare_output(
             place.previous = read_manifest(folder)
             _check_ours(place, overwrite, assets)
             _try_writing(place)
-            check_space(place.staging, needed)
+            check_space(place.staging, needed, folder)
         except BaseException:
             place.discard()
             raise

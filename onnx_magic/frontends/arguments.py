@@ -207,6 +207,23 @@ class VerbArguments:
         """
         return _Parse(self, tuple(words), reader, prefix, many).values()
 
+    def corrected(
+        self, words: Sequence[str], reader: Reader, field: Field, text: str, *, prefix: str, many: bool = False
+    ) -> str | None:
+        """The line with `text` for one field: where it was given, else behind all others; `None` for no sound line."""
+        try:
+            return _Parse(self, tuple(words), reader, prefix, many).corrected(field, text)
+        except UsageError:
+            return None
+
+    def texts(self, words: Sequence[str], reader: Reader, *, many: bool = False) -> dict[str, str]:
+        """How each field was written, by its name; empty for no sound line."""
+        try:
+            given = _Parse(self, tuple(words), reader, "", many).scan()
+        except UsageError:
+            return {}
+        return {name: places[0][3] for name, places in given.items()}
+
 
 class _Parse:
     """One line being parsed; it knows the whole line, so that every error's fix is the line put right."""
@@ -218,6 +235,20 @@ class _Parse:
         """By field: (first word, last word, spelling of the option, text) of each time it was given."""
 
     def values(self) -> dict[str, Any]:
+        self.scan()
+        self._require()
+        return {name: self._value(name, places) for name, places in self.given.items()}
+
+    def corrected(self, field: Field, text: str) -> str:
+        places = self.scan().get(field.name)
+        if places:
+            first, last, spelling, _ = places[0]
+            return self._line(first, last, _spelled(spelling, text))
+        end = self.words.index("--") if "--" in self.words else len(self.words)
+        return self._line(end, end - 1, self.reader.option(field, text))
+
+    def scan(self) -> dict[str, list[tuple[int, int, str, str]]]:
+        """Which words belong to which field; nothing is read yet."""
         index = loose = 0
         while index < len(self.words):
             if self.words[index] == "--":
@@ -231,8 +262,7 @@ class _Parse:
                 index += 1
             else:
                 index = option
-        self._require()
-        return {name: self._value(name, places) for name, places in self.given.items()}
+        return self.given
 
     def _line(self, start: int | None = None, end: int = 0, instead: Iterable[str] = ()) -> str:
         """The line, with the words from `start` to `end` replaced."""
@@ -287,6 +317,9 @@ class _Parse:
         if opposite and opposite.option.reads == "flag":
             fix = self._line(index, last, [f"{opposite.word}=no"])
             return UnknownOptionError(f"{self.verb.name} has no option {name!r}: write {opposite.word}=no", fix=fix)
+        if name == "as" and text and self.prefix.startswith("%"):
+            what = f"{self.verb.name} has no option 'as', which is for cells: a line is assigned"
+            return UnknownOptionError(what, fix=f"{text} = {self._line(index, last)}")
         near = self._near(name)
         if near is None:
             options = ", ".join(field.word for field in self.verb.fields if not field.positional) or "none"
@@ -339,7 +372,12 @@ class _Parse:
             try:
                 values.append(self.reader.read(field, text))
             except Misread as misread:
-                right = [*f"{spelling}{misread.instead}".split(" ", 1)] if misread.instead is not None else []
+                right = _spelled(spelling, misread.instead) if misread.instead is not None else []
                 fix = misread.fix or self._line(first, last, right)
                 raise UsageError(misread.what, fix=fix) from misread.__cause__
         return values[0] if len(values) == 1 else values
+
+
+def _spelled(spelling: str, text: str) -> list[str]:
+    """An option's words, as it was spelled: `task=ner`, `--task ner`, `ner`."""
+    return [spelling.strip(), text] if spelling.endswith(" ") else [f"{spelling}{text}"]

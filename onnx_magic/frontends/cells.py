@@ -109,7 +109,13 @@ def run_export_cell(shell: InteractiveShell, values: dict[str, Any], body: str) 
         ) from error
     cell = Cell.read(shell, body, "%%onnx_export")
     with capture_calls(target) as capture:
-        cell.run(shell.user_ns)
+        try:
+            cell.run(shell.user_ns)
+        except Exception as error:
+            refusal = capture.refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from error
     return export(model, inputs=capture.calls, **values)
 
 

@@ -12,6 +12,7 @@ from onnx_magic import __version__
 from onnx_magic.errors import OnnxMagicError, UsageError
 from onnx_magic.frontends.arguments import VERBS, VerbRow
 from onnx_magic.frontends.documenting import command_help, program_help
+from onnx_magic.frontends.fixing import Typed, shell_fix
 from onnx_magic.frontends.progress import line_on, watching
 from onnx_magic.frontends.reading import ShellReader, nearest
 
@@ -66,8 +67,13 @@ def _command(words: list[str]) -> int:
     if "--help" in options or "-h" in options:
         print(command_help(row, PROGRAM), end="")
         return OK
-    values = row.arguments.parse(words[1:], ShellReader(), prefix=f"{PROGRAM} {row.command}", many=True)
-    return _show(_run(row, values))
+    typed = Typed(row.arguments, tuple(words[1:]), ShellReader(), f"{PROGRAM} {row.command}", many=True)
+    values = typed.arguments.parse(typed.words, typed.reader, prefix=typed.prefix, many=True)
+    try:
+        return _show(_run(row, values))
+    except OnnxMagicError as error:
+        error.fix = shell_fix(error.fix, typed, PROGRAM)
+        raise
 
 
 def _row(command: str) -> VerbRow:

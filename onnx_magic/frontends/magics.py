@@ -24,6 +24,7 @@ from onnx_magic.exported import ExportedModel
 from onnx_magic.frontends.arguments import VERBS, Field, VerbArguments, VerbRow
 from onnx_magic.frontends.completing import matcher
 from onnx_magic.frontends.documenting import magic_help, spelled
+from onnx_magic.frontends.fixing import Typed, cell_fix
 from onnx_magic.frontends.lines import Line, split_line
 from onnx_magic.frontends.progress import watching
 from onnx_magic.frontends.reading import Misread, NamespaceReader, parse
@@ -124,27 +125,34 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
         """
         __tracebackhide__ = True
         place = place_of_call(self.shell)
+        known: Typed | None = None  # the line, once it is sound: until then its errors hold it put right themselves
         try:
             split = split_line(line)
             if "--help" in split.words:
                 page.page(magic_help(row))
                 return None
-            values = self._values(row, split, cell, local_ns)
+            typed = self._typed(row, split, cell, local_ns)
+            values = self._values(typed)
+            known = typed
             silent = split.silent or _ends_silent(cell, values)
             result = self._run(row, values, cell, silent)
         except OnnxMagicError as error:
+            error.fix = cell_fix(error.fix, known) if known else error.fix
             shorten(error, error_lines(error))
             raise
         if not silent:
             self.showing.show(result, drawn=place.drawn)
         return None if silent and place.alone else result
 
-    def _values(self, row: VerbRow, line: Line, cell: str | None, local_ns: dict[str, Any] | None) -> dict[str, Any]:
+    def _values(self, typed: Typed) -> dict[str, Any]:
         """What the verb is called with: the defaults of `%config`, then the line."""
+        values = typed.arguments.parse(typed.words, typed.reader, prefix=typed.prefix)
+        return self._defaults(typed.arguments) | values
+
+    def _typed(self, row: VerbRow, line: Line, cell: str | None, local_ns: dict[str, Any] | None) -> Typed:
         arguments = row.arguments if cell is None else row.cell_arguments
         prefix = f"%{row.line_magic}" if cell is None else f"%%{row.cell_magic}"
-        reader = NamespaceReader(self._scope(local_ns))
-        return self._defaults(arguments) | arguments.parse(line.words, reader, prefix=prefix)
+        return Typed(arguments, line.words, NamespaceReader(self._scope(local_ns)), prefix)
 
     def _run(self, row: VerbRow, values: dict[str, Any], cell: str | None, silent: bool) -> Any:
         __tracebackhide__ = True
@@ -177,9 +185,19 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
         return {name: value for name, value in values.items() if value != CONFIGURABLE[name].default}
 
 
+def _export_cell(cells: Any, shell: InteractiveShell, values: dict[str, Any], body: str) -> Any:
+    __tracebackhide__ = True
+    return cells.run_export_cell(shell, values, body)
+
+
+def _run_cell(cells: Any, shell: InteractiveShell, values: dict[str, Any], body: str) -> Any:
+    __tracebackhide__ = True
+    return cells.run_cell(shell, values.pop("exported"), values, body)
+
+
 _CELL_FORMS: dict[str, Callable[[Any, InteractiveShell, dict[str, Any], str], Any]] = {
-    "export": lambda cells, shell, values, body: cells.run_export_cell(shell, values, body),
-    "run": lambda cells, shell, values, body: cells.run_cell(shell, values.pop("exported"), values, body),
+    "export": _export_cell,
+    "run": _run_cell,
 }
 """What the body of a cell magic is handed to, by verb; `frontends.cells` is loaded when a cell is run."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TextIO, TypeAlias
@@ -14,6 +16,8 @@ Draw: TypeAlias = Callable[[StageBoard], None]
 
 _STEP = 0.1
 """Seconds between two drawings of a stage's steps; stages that begin or end are always drawn."""
+_TICK = 0.5
+"""Seconds between two drawings of a stage that reports no steps."""
 
 
 class Watch:
@@ -30,13 +34,28 @@ class Watch:
         self.running: list[str] = []
         self.interrupted: str | None = None
         self.ended: list[str] = []
+        self._lock = threading.RLock()  # events come from the run, ticks from a thread of their own
+        self._closed = False
 
     def hear(self, event: Event) -> None:
         """Take one event, and draw."""
+        with self._lock:
+            self._hear(event)
+
+    def tick(self) -> None:
+        """Draw the seconds of the stage that runs, when nothing else was drawn for a while."""
+        with self._lock:
+            now = self.clock()
+            if self.draw and self.running and not self._closed and now - self.drawn >= _TICK / 2:
+                self.drawn = now
+                self.draw(self.board)
+
+    def _hear(self, event: Event) -> None:
         self.board.feed(event)
         match event:
             case StageStarted(name):
                 self.running.append(name)
+                self.interrupted = None  # what failed before was got over: another way is tried
             case StageDone(name, ok):
                 if name in self.running:
                     self.running.remove(name)
@@ -58,9 +77,11 @@ class Watch:
 
     def close(self) -> None:
         """The run is over: draw the empty board."""
-        self.board.close()
-        if self.draw:
-            self.draw(self.board)
+        with self._lock:
+            self._closed = True
+            self.board.close()
+            if self.draw:
+                self.draw(self.board)
 
 
 @contextlib.contextmanager
@@ -68,10 +89,33 @@ def watching(draw: Draw | None) -> Iterator[Watch]:
     """Hear what the block does, and draw it; what was drawn is taken away at the end, whatever happens."""
     watch = Watch(draw)
     try:
-        with listening(watch.hear):
+        with listening(watch.hear), _ticking(watch):
             yield watch
     finally:
         watch.close()
+
+
+@contextlib.contextmanager
+def _ticking(watch: Watch) -> Iterator[None]:
+    """Tick while the block runs: a conversion of a minute is seen to be alive."""
+    if watch.draw is None:
+        yield
+        return
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(_TICK):
+            watch.tick()
+
+    # ipykernel keeps the cell that an output belongs to in a context variable
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(tick,), name="onnx_magic-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def line_on(stream: TextIO) -> Draw | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from onnx_magic.frontends.lines import insert_values, unquoted
-from onnx_magic.options import NONE_WORDS, Option
+from onnx_magic.options import NONE_WORDS, TRUE_WORDS, Option
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|[A-Za-z0-9][\w.]*(-[\w.]+)+")
 """`owner/name`, or one of the old names without an owner: `bert-base-uncased`."""
@@ -23,6 +23,9 @@ _PATH = re.compile(r"[\w.~/\\:+@-]+")
 
 _PATH_WITH_VALUES = re.compile(r"(?=[^{])([\w.~/\\:+@-]|\{[^{}]*\})+")
 """The same with `{expr}` in it."""
+
+_FROM_FILE = "@inputs.json"
+"""An object on a command line, where it is not typed."""
 
 
 class Misread(Exception):
@@ -54,6 +57,10 @@ class Readable(Protocol):
     def nullable(self) -> bool:
         """Whether None is one of its values."""
 
+    @property
+    def flag(self) -> str:
+        """Its name on a command line."""
+
 
 class Reader(Protocol):
     """Reads one word."""
@@ -66,6 +73,9 @@ class Reader(Protocol):
 
     def sample(self, field: Readable) -> str:
         """What might be given for `field`, for the fix of an error."""
+
+    def option(self, field: Readable, text: str) -> list[str]:
+        """The words that give `field` the value which a magic's line writes as `text`."""
 
 
 def nearest(text: str, names: Iterable[str]) -> str | None:
@@ -117,6 +127,10 @@ class NamespaceReader:
         """A variable that fits, else the word that stands for the value in help."""
         return next(iter(variables_for(field, self.scope)), field.option.metavar.lower() or field.word)
 
+    def option(self, field: Readable, text: str) -> list[str]:
+        """`key=value`."""
+        return [f"{field.word}={text}"]
+
     def read(self, field: Readable, text: str) -> Any:
         """The value that `text` means for `field`.
 
@@ -162,6 +176,8 @@ class NamespaceReader:
         try:
             return eval(compile(tree, f"<{field.word}>", "eval"), self.scope)
         except Exception as error:
+            if isinstance(error, AttributeError) and text.endswith(".onnx") and ".onnx file" in field.option.names:
+                raise self._nothing_called(field, text) from error  # a file was meant, not an attribute
             raise self._raised(field, text, error) from error
 
     def _hub_id(self, field: Readable, text: str) -> str:
@@ -173,7 +189,8 @@ class NamespaceReader:
         names, fix = field.option.names, ""
         kinds = f"{', '.join(('variable', *names[:-1]))} or {names[-1]}" if names else "variable"
         models = variables_for(field, self.scope)
-        near = self._nearest(text, models) or (_nearest_path(text) if names else None)
+        variable = None if text.endswith(".onnx") else self._nearest(text, models)
+        near = variable or (_nearest_path(text) if names else None)
         hint = f": did you mean {near!r}?" if near else ""
         held = f" (variables that hold a model: {', '.join(models[:8])})" if models else ""
         if not near and not models and names:
@@ -212,6 +229,12 @@ class ShellReader:
         """The word that stands for the value in help."""
         return field.option.metavar or field.word.upper()
 
+    def option(self, field: Readable, text: str) -> list[str]:
+        """`--key value`; Python objects come from a file here."""
+        if field.option.reads == "flag" and text in TRUE_WORDS:
+            return [field.flag]
+        return [field.flag, _FROM_FILE if field.option.reads == "object" else text.strip("\"'")]
+
     def read(self, field: Readable, text: str) -> Any:
         """The value that `text` means for `field`.
 
@@ -226,7 +249,7 @@ class ShellReader:
             return json.loads(text) if text.lstrip().startswith(("{", "[")) else text
         except (OSError, ValueError) as error:
             what = f"{field.word}: {text!r} cannot be read: {first_line(error)}"
-            raise Misread(what, instead="@inputs.json") from error
+            raise Misread(what, instead=_FROM_FILE) from error
 
 
 def _file_value(path: Path) -> Any:
@@ -265,7 +288,9 @@ def variables_for(field: Readable, scope: dict[str, Any]) -> list[str]:
 
 
 def _visible(scope: dict[str, Any]) -> list[str]:
-    return [name for name in scope if not name.startswith("_")]
+    """The names that the user gave: IPython's own, and built-in ones that it puts there, were not meant."""
+    own = ("In", "Out", "get_ipython", *vars(builtins))
+    return [name for name in scope if not name.startswith("_") and name not in own]
 
 
 def _nearest_path(text: str) -> str | None:

@@ -85,14 +85,14 @@ def _by_name(given: Any, specs: Specs) -> dict[str, Any]:
         if len(given) > len(specs):
             raise FeedError(
                 f"{len(given)} arrays for a graph with {len(specs)} inputs: it takes {listed(specs)}",
-                fix=f"run({example_feed(specs)})",
+                fix=f"exported.run({example_feed(specs)})",
             )
         return {spec.name: value for spec, value in zip(specs, given, strict=False)}
     if len(specs) == 1:
         return {specs[0].name: given}
     raise FeedError(
         f"one {type(given).__name__} for a graph with {len(specs)} inputs: it takes {listed(specs)}",
-        fix=f"run({example_feed(specs)})",
+        fix=f"exported.run({example_feed(specs)})",
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.errors import GraphFileError
-from onnx_magic.records.artifact import GraphFile
+from onnx_magic.records.artifact import MANIFEST_NAME, GraphFile
 from onnx_magic.records.plan import Dim, Role, TensorSpec
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _load(path: Path) -> onnx_ir.Model:
     import onnx_ir
 
     if not path.is_file():
-        raise GraphFileError(f"{path}: no such .onnx file", fix="onnx_magic.load(<an exported folder or .onnx file>)")
+        raise GraphFileError(f"{path}: no such .onnx file", fix=f"onnx_magic.export(model, output={str(path)!r})")
     with path.open("rb") as file:
         head = file.read(len(_LFS_POINTER))
     if head == _LFS_POINTER:
@@ -92,8 +92,14 @@ def _load(path: Path) -> onnx_ir.Model:
 def _not_onnx(path: Path) -> GraphFileError:
     return GraphFileError(
         f"{path} ({path.stat().st_size} bytes) is no ONNX model, or is cut off or corrupt",
-        fix=f"fetch or export it again: onnx_magic.export(model, output={str(path.parent)!r}, overwrite=True)",
+        fix=f"onnx_magic.export(model, output={str(_written(path))!r}, overwrite=True)  # or fetch it again",
     )
+
+
+def _written(path: Path) -> Path:
+    """What was exported to: the folder of ours that the file lies in, else the file."""
+    folder = path.parent.parent
+    return folder if (folder / MANIFEST_NAME).is_file() else path
 
 
 def _spec(value: onnx_ir.Value, role: Role) -> TensorSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,11 +79,11 @@ def find_root(path: Path) -> Path:
     """
     if not path.exists():
         raise GraphFileError(
-            f"{path}: no such folder or file", fix="onnx_magic.load(<an exported folder or .onnx file>)"
+            f"{path}: no such folder or file", fix=_nearest(path) or f"onnx_magic.export(model, output={str(path)!r})"
         )
     if path.is_file() and path.suffix != ".onnx":
         raise GraphFileError(
-            f"{path} is no .onnx file", fix=f"onnx_magic.export({str(path.parent)!r}) if it is a checkpoint"
+            f"{path} is no .onnx file", fix=f"onnx_magic.export({str(path.parent)!r})  # if it is a checkpoint"
         )
     here = path if path.is_dir() else path.parent
     return _parent(here) if _is_subfolder(here) else here
@@ -149,6 +150,14 @@ def _is_subfolder(folder: Path) -> bool:
         and not any((folder / name).exists() for name in _BESIDE)
         and any((real.parent / name).exists() for name in _BESIDE)
     )
+
+
+def _nearest(path: Path) -> str:
+    """The fix that opens what is nearly called so; empty where nothing is."""
+    place = path.expanduser().parent
+    names = [entry.name for entry in place.iterdir() if not entry.name.startswith(".")] if place.is_dir() else []
+    near = difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.6)
+    return f"onnx_magic.load({str(path.parent / near[0])!r})" if near else ""
 
 
 def _parent(folder: Path) -> Path:

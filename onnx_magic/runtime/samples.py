@@ -51,7 +51,7 @@ def _images(opened: OpenedFolder, images: list[Any]) -> Given:
     if processor is None:
         raise FeedError(
             f"{opened.name} has no preprocessor_config.json for images: it takes {listed(opened.graph.inputs)}",
-            fix=f"run({example_feed(opened.graph.inputs)})",
+            fix=f"exported.run({example_feed(opened.graph.inputs)})",
         )
     return {IMAGE_INPUT: processor(images)}, None, processor.notes
 
@@ -71,12 +71,14 @@ def _texts(opened: OpenedFolder, inputs: Any) -> Given:
         return inputs if isinstance(inputs, Mapping | list) else [inputs], None, ()
     ids = next((spec for spec in specs if spec.name == "input_ids"), None)
     if ids is None:
-        raise FeedError(f"{opened.name} takes no text: it takes {listed(specs)}", fix=f"run({example_feed(specs)})")
+        raise FeedError(
+            f"{opened.name} takes no text: it takes {listed(specs)}", fix=f"exported.run({example_feed(specs)})"
+        )
     tokenizer = opened.tokenizer
     if tokenizer is None:
         raise FeedError(
             f"{opened.name} has no tokenizer to make arrays of text: it takes {listed(specs)}",
-            fix=f"run({example_feed(specs)})",
+            fix=f"exported.run({example_feed(specs)})",
         )
     reader = _READERS.get(opened.task or "", _plain)
     texts, choices = reader(inputs, tokenizer)
@@ -131,7 +133,7 @@ def _plain(inputs: Any, _tokenizer: TextTokenizer) -> Read:
         if not isinstance(sample, str) and not _is_pair(sample):
             raise FeedError(
                 f"{_short(sample)} is neither a text nor a pair of texts",
-                fix='run(["a text", "another"]) or run([("premise", "hypothesis")])',
+                fix='exported.run(["a text", "another"])  # or exported.run([("premise", "hypothesis")])',
             )
     return samples, None
 
@@ -142,7 +144,7 @@ def _questions(inputs: Any, _tokenizer: TextTokenizer) -> Read:
         if not _is_pair(sample):
             raise FeedError(
                 f"{_short(sample)} is no question with its context",
-                fix='run({"question": "Who ...?", "context": "..."})',
+                fix='exported.run({"question": "Who ...?", "context": "..."})',
             )
     return samples, None
 
@@ -154,7 +156,7 @@ def _masked(inputs: Any, tokenizer: TextTokenizer) -> Read:
         if tokenizer.mask_token is not None and tokenizer.mask_token not in joined:
             raise FeedError(
                 f"no mask token in {_short(text)}: this model's is {tokenizer.mask_token}",
-                fix=f'run("Paris is the {tokenizer.mask_token} of France.")',
+                fix=f'exported.run("Paris is the {tokenizer.mask_token} of France.")',
             )
     return texts, None
 
@@ -181,7 +183,7 @@ def _choices(inputs: Any, _tokenizer: TextTokenizer) -> Read:
         if not _is_choice(sample):
             raise FeedError(
                 f"{_short(sample)} is no prompt with its choices",
-                fix='run(("The glass fell and", ["it broke.", "it flew."]))',
+                fix='exported.run(("The glass fell and", ["it broke.", "it flew."]))',
             )
     counts = {len(choices) for _, choices in samples}
     if len(counts) > 1:

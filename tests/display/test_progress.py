@@ -53,6 +53,23 @@ def test_the_running_stage_its_steps_and_its_seconds(clock: Clock, page: Any) ->
     assert not {"style", "script", "svg"} & set(parsed.tags)
 
 
+def test_a_stage_that_has_just_begun_has_no_seconds(clock: Clock) -> None:
+    board = StageBoard(clock=clock)
+    board.feed(StageStarted("capture"))
+    assert board.line() == "▸ capture" and "0.00 s" not in board.bundle()["text/html"]
+    clock.now += 0.5
+    assert board.line() == "▸ capture  0.50 s"
+
+
+def test_a_bar_without_a_known_end_grows(clock: Clock) -> None:
+    """A bar of equal parts would be full from the first stage on, and its pieces would shrink."""
+    board = StageBoard(clock=clock)
+    for count in (1, 2, 3):
+        run(board, f"stage {count}")
+        markup = board.bundle()["text/html"]
+        assert markup.count("flex:0 1 66px") == count and "flex:1" not in markup
+
+
 def test_a_failed_stage_stays_to_be_seen(clock: Clock) -> None:
     board = StageBoard(clock=clock)
     run(board, "source")

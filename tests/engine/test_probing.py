@@ -65,6 +65,19 @@ def test_an_axis_that_the_model_refuses_is_static_and_says_why() -> None:
     assert any("exactly four" in reason for reason in found.refused.values())
 
 
+def test_an_axis_that_is_only_broadcast_is_static() -> None:
+    """One factor goes with every batch, two would go with a batch of two alone."""
+
+    class Scaled(torch.nn.Module):
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            return x * scale
+
+    found = probed(Scaled(), torch.rand(2, 4, 3), torch.ones(1, 1))
+    assert 0 in found.examples.axes["x"] and not found.examples.axes.get("scale")
+    alone = probed(torch.nn.Linear(3, 2), torch.rand(1, 3))
+    assert alone.examples.axes == {"input": {0: "batch_size"}}, "a batch of one moves as ever"
+
+
 def test_what_stays_fixed_keeps_its_size_in_other_examples() -> None:
     found = probed(torch.nn.Linear(3, 2), torch.rand(2, 3))
     assert found.examples.at(1, batch_size=7)["input"].shape == (7, 3)

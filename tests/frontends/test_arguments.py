@@ -201,6 +201,7 @@ class TestAMagicsLine:
             ("model --trust-remote-cod yes", UnknownOptionError, "did you mean", "model --trust-remote-code yes"),
             ("model --no-validate", UnknownOptionError, "write validate=no", "model validate=no"),
             ("model qqq=1", UnknownOptionError, "it has output, opset", "model"),
+            ("model opset=18 as=n", UnknownOptionError, "which is for cells: a line is assigned", "n = model opset=18"),
             ("model -x", UnknownOptionError, "no option -x", "model"),
             ("model opset=18 opset=17", UsageError, "given twice: 18 and 17", "model opset=18"),
             ("model ner task=qa", UsageError, "given twice: ner and qa", "model ner"),
@@ -223,7 +224,8 @@ class TestAMagicsLine:
         with pytest.raises(kind) as caught:
             in_notebook(line, model=Module(), n=18)
         assert what in caught.value.what
-        assert caught.value.fix == f"%onnx_export {fix}"
+        name, equals, rest = fix.partition(" = ")
+        assert caught.value.fix == (f"{name} = %onnx_export {rest}" if equals else f"%onnx_export {fix}")
         assert "\n" not in caught.value.what + caught.value.fix
 
     def test_the_corrected_line_is_right(self) -> None:

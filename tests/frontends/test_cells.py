@@ -378,7 +378,20 @@ class TestExportCell:
         with pytest.raises(InputsError, match="the calls of a live model, and str is none"):
             shell.run(f"%%onnx_export {exported_bert.path}\nx.shape")
 
-    def test_an_exception_of_the_model_passes(self, shell: Any, workdir: Path) -> None:
-        with pytest.raises(RuntimeError, match="expected input"):
+    def test_what_the_model_raises_is_told_with_its_inputs(self, shell: Any, workdir: Path) -> None:
+        with pytest.raises(
+            InputsError, match=r"Cnn itself raises on x \(1, 1, 4, 4\) float32: .*expected input"
+        ) as caught:
             shell.run("%%onnx_export cnn\ncnn(torch.ones(1, 1, 4, 4))")
+        assert isinstance(caught.value.__cause__, RuntimeError) and len(shell.error_text.splitlines()) == 2
+        with pytest.raises(InputsError, match="do not fit Cnn.forward"):
+            shell.run("%%onnx_export cnn\ncnn()")
+        assert "forward" not in shell.user_ns["cnn"].__dict__
+
+    def test_an_exception_of_the_cell_itself_passes(self, shell: Any, workdir: Path) -> None:
+        """Also where the model raised before, and the cell took care of that."""
+        cell = "try:\n    cnn(torch.ones(1, 1, 4, 4))\nexcept RuntimeError:\n    pass\n1 / 0"
+        with pytest.raises(ZeroDivisionError):
+            shell.run(f"%%onnx_export cnn\n{cell}")
+        assert "ZeroDivisionError" in shell.error_text and "onnx_magic/" not in shell.error_text
         assert "forward" not in shell.user_ns["cnn"].__dict__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -167,4 +168,37 @@ class TestTheWholeJob:
         ):
             assert main(argv) == 1, argv
             err = capsys.readouterr().err
-            assert len(err.splitlines()) == 2 and err.splitlines()[1].startswith("fix: "), err
+            assert len(err.splitlines()) == 2 and err.splitlines()[1].startswith("fix: onnx-magic "), err
+
+    @pytest.mark.parametrize(
+        ("argv", "fix"),
+        [
+            (["export", "tiny", "--task", "nerr"], "export tiny --task ner"),
+            (["export", "tiny", "--task", "ner"], "export tiny --task text-classification"),
+            (["export", "tny"], "export tiny"),
+            (["export", "tiny", "--opset", "3"], "export tiny --opset 9"),
+            (["export", "tiny-onnx"], "run tiny-onnx INPUTS"),
+            (["run", "tiny-onx", "it was bad"], "run tiny-onnx 'it was bad'"),
+            (["run", "nowhere", "x"], "export MODEL --output nowhere"),
+            (["run", "tiny", "x"], "export tiny"),
+            (["plan", "tiny", "--task", "zzz"], "tasks  # what can be exported, by task"),
+        ],
+    )
+    def test_a_fix_is_a_line_for_the_shell(
+        self, exported_by_command: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, argv: list[str], fix: str
+    ) -> None:
+        monkeypatch.chdir(exported_by_command)
+        assert main(argv) == 1
+        assert capsys.readouterr().err.splitlines()[1:] == [f"fix: onnx-magic {fix}"]
+
+    def test_a_fix_can_be_run(
+        self, exported_by_command: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    ) -> None:
+        monkeypatch.chdir(exported_by_command)
+        for argv in (["plan", "tiny", "--task", "nerr", "--opset=3"], ["run", "tiny-onx", "it was bad"]):
+            for _ in argv:  # a line may hold several mistakes: each fix is nearer
+                if main(argv) == 0:
+                    break
+                argv = shlex.split(capsys.readouterr().err.partition("fix: onnx-magic ")[2])
+            else:
+                pytest.fail(f"the fixes lead nowhere: {argv}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
+import threading
 
 import pytest
 
 from onnx_magic.display.progress import EMPTY, StageBoard
-from onnx_magic.events import Progress, emit, stage
+from onnx_magic.events import Progress, StageStarted, emit, stage
 from onnx_magic.frontends.progress import Watch, line_on, watching
 
 
@@ -43,13 +45,47 @@ def test_steps_are_not_all_drawn() -> None:
     now = [0.0]
     drawn: list[str] = []
     watch = Watch(lambda board: drawn.append(board.bundle()["text/plain"]), clock=lambda: now[0])
-    from onnx_magic.events import StageStarted
-
     watch.hear(StageStarted("verify"))
     for done in range(100):
         now[0] += 0.01
         watch.hear(Progress("verify", done, 100))
     assert 8 <= len(drawn) <= 12
+
+
+def test_a_stage_without_steps_is_seen_to_be_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_magic.frontends.progress._TICK", 0.01)
+    drawings: list[int] = []
+    cell: contextvars.ContextVar[str] = contextvars.ContextVar("cell")
+    cell.set("this one")
+    cells: set[str] = set()
+    enough = threading.Event()
+
+    def draw(board: StageBoard) -> None:
+        drawings.append(threading.get_ident())
+        cells.add(cell.get())
+        if len(set(drawings)) == 2:
+            enough.set()
+
+    with watching(draw), stage("convert"):
+        assert enough.wait(10), "nothing was drawn while the stage ran"
+    assert cells == {"this one"}, "ipykernel finds the cell of an output in its context"
+    assert "onnx_magic-progress" not in {thread.name for thread in threading.enumerate()}
+    assert drawings[-1] == threading.get_ident(), "the empty board is drawn last"
+
+
+def test_no_tick_before_a_stage_or_after_the_end() -> None:
+    drawings: list[str] = []
+    watch = Watch(lambda board: drawings.append(board.line()), clock=lambda: 0.0)
+    watch.tick()
+    assert drawings == []
+    watch.hear(StageStarted("verify"))
+    watch.drawn = float("-inf")
+    watch.tick()
+    assert len(drawings) == 2
+    watch.close()
+    watch.drawn = float("-inf")
+    watch.tick()
+    assert len(drawings) == 3
 
 
 def test_knows_the_stage_of_an_interrupt() -> None:

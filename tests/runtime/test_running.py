@@ -112,7 +112,7 @@ def test_text_without_a_tokenizer_is_refused_with_the_arrays_that_go(classifier:
     bare = OpenedFolder(classifier.folder, classifier.graphs, tokenizer=None)
     with pytest.raises(FeedError, match=r"no tokenizer.*input_ids: int64\[batch_size, sequence_length\]") as caught:
         answer(bare, "the cat")
-    feed = eval(caught.value.fix.removeprefix("run(").removesuffix(")"), {"np": np})
+    feed = eval(caught.value.fix.removeprefix("exported.run(").removesuffix(")"), {"np": np})
     assert answer(bare, feed)["logits"].shape == (2, 2)
 
 
