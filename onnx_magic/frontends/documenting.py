@@ -60,7 +60,8 @@ def spelled(value: Any) -> str:
 
 def _described(row: VerbRow) -> str:
     """A verb's docstring without the list of its options, which is written here in the front end's own way."""
-    return (inspect.getdoc(row.function) or "").partition(OPTIONS_HEAD)[0]
+    told = (inspect.getdoc(row.function) or "").partition(OPTIONS_HEAD)[0]
+    return told.replace("  # doctest: +SKIP", "")
 
 
 def magic_help(row: VerbRow) -> str:
