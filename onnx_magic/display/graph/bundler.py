@@ -41,7 +41,7 @@ class NetronChangedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Frontend:
-    """Netron's front end as texts: its scripts, its worker's scripts (both packed), its style, its page, its version."""
+    """Netron as texts: its scripts and its worker's (both packed), its style, its page, its version."""
 
     scripts: str
     worker: str
@@ -96,16 +96,19 @@ def module_function(name: str, source: str) -> str:
     return f"{json.dumps(name)}: function(__e, __r, __i) {{ 'use strict';\n{source}\n}}"
 
 
-def operator_metadata(operators: Collection[str]) -> str:
+def operator_metadata(operators: Collection[str], opset: int) -> str:
     """Netron's descriptions of these operators alone, as JSON: all of them are 5.6 MB.
 
     Args:
         operators: As a GraphFile counts them: `Add`, `com.microsoft.Gelu`.
+        opset: Of ONNX's own operators; a later description would not be taken for them.
     """
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     for row in _all_metadata():
         module, name = row.get("module", ""), row.get("name", "")
         if (name if module == "ai.onnx" else f"{module}.{name}") not in operators:
+            continue
+        if module == "ai.onnx" and row.get("version", 0) > opset:
             continue
         known = newest.get((module, name))
         if known is None or known.get("version", 0) < row.get("version", 0):
@@ -121,7 +124,7 @@ def packed(data: str | bytes) -> str:
 
 
 def _registered(names: Iterable[str], read: functools.partial[str]) -> str:
-    return "__netron.add({%s});\n" % ",\n".join(module_function(name, read(f"{name}.js")) for name in names)
+    return "__netron.add({" + ",\n".join(module_function(name, read(f"{name}.js")) for name in names) + "});\n"
 
 
 @functools.lru_cache(maxsize=1)

@@ -61,12 +61,13 @@ def document(view: GraphView) -> str:
     parts = {
         "js": netron.scripts,
         "worker": netron.worker,
-        "meta": packed(operator_metadata(view.graph.operators)),
+        "meta": packed(operator_metadata(view.graph.operators, view.graph.opset)),
         "model": packed(view.model),
     }
     data = "".join(f'<script type="text/plain" id="om-{key}">{value}</script>\n' for key, value in parts.items())
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n<!--{_NOTICE.format(version=netron.version)}-->\n'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f"<!--{_NOTICE.format(version=netron.version)}-->\n"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="version" content="{netron.version}"><meta name="date" content="">\n'
         f"<title>{escape(shown(name))}</title>\n<style>{netron.style}</style></head>\n"
