@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from onnx_magic.records.findings import Finding
     from onnx_magic.records.plan import Decision, ExportPlan, TaskInfo, TensorSpec
     from onnx_magic.records.results import Agreement, Comparison, OutputDiff, RunResult, SideBySide, Validation
+    from onnx_magic.records.views import GraphView
     from onnx_magic.verbs.compare import compare
     from onnx_magic.verbs.export import export
     from onnx_magic.verbs.load import load
     from onnx_magic.verbs.plan import plan
     from onnx_magic.verbs.run import run
     from onnx_magic.verbs.tasks import tasks
+    from onnx_magic.verbs.view import view
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,7 @@ _HOMES = {
     "ExportedModel": "exported",
     "Finding": "records.findings",
     "GraphFile": "records.artifact",
+    "GraphView": "records.views",
     "OnnxMagicError": "errors",
     "OutputDiff": "records.results",
     "RunResult": "records.results",
@@ -48,6 +51,7 @@ _HOMES = {
     "plan": "verbs.plan",
     "run": "verbs.run",
     "tasks": "verbs.tasks",
+    "view": "verbs.view",
 }
 
 __all__ = [
@@ -58,6 +62,7 @@ __all__ = [
     "ExportedModel",
     "Finding",
     "GraphFile",
+    "GraphView",
     "OnnxMagicError",
     "OutputDiff",
     "RunResult",
@@ -75,6 +80,7 @@ __all__ = [
     "run",
     "tasks",
     "unload_ipython_extension",
+    "view",
 ]
 
 

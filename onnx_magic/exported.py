@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnx_magic.engine.sources import ModelSource
     from onnx_magic.runtime.folder import OpenedFolder
 
-VERBS = ("run", "compare")
+VERBS = ("run", "compare", "view")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
 
 
@@ -53,6 +53,7 @@ class ExportedModel:
 
     run: Callable[..., Any]
     compare: Callable[..., Any]
+    view: Callable[..., Any]
 
     def __init__(self, opened: OpenedFolder, *, outcome: ExportOutcome | None = None) -> None:
         self.opened = opened

@@ -213,6 +213,19 @@ Fold = Annotated[
     bool,
     Option("Fold constants and clean the graph while exporting.", "flag", parse_flag),
 ]
+Highlight = Annotated[
+    dict[str, float] | None,
+    Option(
+        "Numbers that colour nodes, by the node's name: {'node_add': 0.5}.",
+        reads="object",
+        metavar="NUMBERS",
+        per_call=True,
+    ),
+]
+Page = Annotated[
+    str | Path | None,
+    Option("HTML file to write, or the folder for it.", metavar="FILE", per_call=True),
+]
 Validate = Annotated[
     bool,
     Option("Prove the graph against PyTorch at shapes it was not traced with.", "flag", parse_flag),

@@ -25,7 +25,7 @@ SEES: dict[str, tuple[str, ...]] = {
     "runtime": BOTTOM,
     "engine": ("runtime", *BOTTOM),
     "exported": ("engine", "runtime", *BOTTOM),
-    "verbs": ("exported", "engine", "runtime", *BOTTOM),
+    "verbs": ("display", "exported", "engine", "runtime", *BOTTOM),  # display: `view` writes the page that it shows
     "display": ("errors", "records", "events"),
     "widgets": ("display", *BOTTOM),
     "frontends": ("widgets", "display", "verbs", "exported", "engine", "runtime", *BOTTOM),

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "onnx_magic"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 PUBLIC = {
-    "functions": {"compare", "export", "load", "plan", "run", "tasks"},
+    "functions": {"compare", "export", "load", "plan", "run", "tasks", "view"},
     "hooks": {"load_ipython_extension", "unload_ipython_extension"},
     "errors": {"OnnxMagicError"},
     "records": {
@@ -31,6 +31,7 @@ PUBLIC = {
         "ExportedModel",
         "Finding",
         "GraphFile",
+        "GraphView",
         "OutputDiff",
         "RunResult",
         "SideBySide",

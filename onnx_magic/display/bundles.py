@@ -10,6 +10,8 @@ from onnx_magic.display.blocks import Blocks
 from onnx_magic.display.comparison import comparison_blocks, diff_blocks
 from onnx_magic.display.exported import graph_blocks, report_blocks
 from onnx_magic.display.failures import error_blocks, finding_blocks
+from onnx_magic.display.graph.fallback import view_blocks
+from onnx_magic.display.graph.pages import view_html
 from onnx_magic.display.html import html
 from onnx_magic.display.planning import plan_blocks, spec_blocks, tasks_blocks
 from onnx_magic.display.stages import stages_blocks
@@ -20,6 +22,7 @@ from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
 from onnx_magic.records.findings import Finding
 from onnx_magic.records.plan import ExportPlan, TaskInfo, TensorSpec
 from onnx_magic.records.results import Comparison, OutputDiff, RunResult, SideBySide, Validation
+from onnx_magic.records.views import GraphView
 
 Bundle: TypeAlias = dict[str, str]
 
@@ -32,6 +35,7 @@ _BLOCKS: Mapping[type, Callable[[Any], Blocks]] = {
     RunResult: result_blocks,
     SideBySide: side_by_side_blocks,
     GraphFile: graph_blocks,
+    GraphView: view_blocks,
     TensorSpec: spec_blocks,
     Finding: finding_blocks,
     OnnxMagicError: error_blocks,
@@ -56,7 +60,8 @@ def bundle(record: object) -> Bundle:
         x       in    int64  batch_size  3
     """
     blocks = blocks_of(record)
-    return {"text/plain": text(blocks), "text/html": html(blocks)}
+    picture = view_html(record) if isinstance(record, GraphView) else html(blocks)
+    return {"text/plain": text(blocks), "text/html": picture}
 
 
 def shows(value: object) -> bool:

@@ -86,6 +86,7 @@ class VerbRow:
         cell_options: A function whose keyword-only options the cell form has beside the verb's own.
         cell_without: Options that the cell's body stands for.
         slow: Takes long enough that its stages are shown while it runs.
+        command_defaults: Options that have another default on the command line: (name, value).
     """
 
     name: str
@@ -95,6 +96,7 @@ class VerbRow:
     cell_options: Callable[..., None] | None = None
     cell_without: tuple[str, ...] = ()
     slow: bool = False
+    command_defaults: tuple[tuple[str, str], ...] = ()
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -135,6 +137,7 @@ _ROWS = (
     VerbRow("load", line_magic="onnx_load"),
     VerbRow("run", None, "onnx_run", "run", _run_cell, cell_without=("inputs",)),
     VerbRow("compare", command="compare"),
+    VerbRow("view", line_magic="onnx_view", command="view", command_defaults=(("output", "."),)),
     VerbRow("tasks", line_magic="onnx_tasks", command="tasks"),
 )
 VERBS: Mapping[str, VerbRow] = types.MappingProxyType({row.name: row for row in _ROWS})

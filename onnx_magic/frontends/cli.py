@@ -93,7 +93,7 @@ def _run(row: VerbRow, values: dict[str, Any]) -> Any:
 
     with watching(line_on(sys.stderr)) as watch:
         try:
-            return row.function(**values)
+            return row.function(**dict(row.command_defaults) | values)
         except KeyboardInterrupt:
             watch.close()
             print(interrupt_lines(watch, row.name)[0], file=sys.stderr)

@@ -1,0 +1,89 @@
+"""The graph view as a person sees it: in JupyterLab, and as a page that is opened from a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import onnx_magic
+from tests.browser.conftest import Watched
+from tests.graphs import HOSTILE, branching, chain
+
+LOAD = "%load_ext onnx_magic"
+
+
+def test_it_is_drawn_in_jupyterlab_without_a_word_to_anyone(
+    run_notebook: Callable[..., Watched], tmp_path: Path
+) -> None:
+    path = chain(tmp_path / "m.onnx")
+    seen = run_notebook(LOAD, f"%onnx_view {path}", f"%onnx_view {path} highlight={{'node_b':2,'node_a':1}}")
+    first, second = seen.frame(0), seen.frame(1)
+    for frame in (first, second):
+        assert frame.locator("[id^='node-name-node_']").count() == 3
+    assert first.locator("[data-highlight]").count() == 0
+    assert second.locator("[data-highlight='#a50026']").get_attribute("id") == "node-name-node_b"
+    assert second.locator("[data-highlight]").count() == 2
+    assert first.locator("html").get_attribute("data-theme") == "light"
+    seen.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    first.locator("html[data-theme=dark]").wait_for(state="attached", timeout=20_000)
+    assert seen.outside == []
+    assert [problem for problem in seen.problems if "favicon" not in problem] == []
+
+
+def page_of(watched: Watched, model: Path, **options: object) -> Watched:
+    written = onnx_magic.view(model, output=model.with_suffix(".html"), **options).output
+    watched.page.goto(f"file://{written}")
+    return watched
+
+
+def test_a_page_opens_from_a_folder_and_a_node_tells_where_it_came_from(watched: Watched, tmp_path: Path) -> None:
+    seen = page_of(watched, chain(tmp_path / "m.onnx"))
+    frame = seen.frame()
+    frame.locator("[id='node-name-node_b'] .node-item-type").dispatch_event("click")
+    sidebar = frame.locator("#sidebar")
+    sidebar.get_by_text("encoder.layer").wait_for(timeout=10_000)
+    assert sidebar.get_by_text("net.py:9 in attend").count() == 1
+    assert (seen.problems, seen.outside) == ([], [])
+
+
+def test_names_run_no_script(watched: Watched, tmp_path: Path) -> None:
+    seen = page_of(watched, chain(tmp_path / "m.onnx", HOSTILE), highlight=dict.fromkeys(HOSTILE, 1.0))
+    frame = seen.frame()
+    for name in HOSTILE[:3]:
+        nodes = frame.locator("#canvas .graph-node")
+        place = [nodes.nth(i).get_attribute("id") for i in range(nodes.count())].index(f"node-name-{name}")
+        nodes.nth(place).locator(".node-item-type").dispatch_event("click")
+        frame.locator("#sidebar").get_by_text(name).first.wait_for(timeout=10_000)
+    for each in seen.page.frames:
+        assert each.evaluate("() => [window.hacked, document.images.length]") == [None, 0]
+    assert frame.locator("[data-highlight]").count() == len(HOSTILE)
+    assert (seen.problems, seen.outside) == ([], [])
+
+
+def test_subgraphs_are_drawn(watched: Watched, tmp_path: Path) -> None:
+    seen = page_of(watched, branching(tmp_path / "m.onnx"))
+    assert seen.frame().locator("[id='node-name-branch']").count() == 1
+    assert seen.problems == []
+
+
+def test_a_frame_that_fails_gives_way_to_the_tables(watched: Watched, tmp_path: Path) -> None:
+    page = onnx_magic.view(chain(tmp_path / "m.onnx"), output=tmp_path / "m.html").output
+    assert page is not None
+    broken = page.read_text(encoding="utf-8").replace("id=&quot;om-model&quot;", "id=&quot;nothing&quot;")
+    page.write_text(broken, encoding="utf-8")
+    watched.page.goto(f"file://{page}")
+    watched.page.get_by_text("The graph is not drawn").wait_for(timeout=20_000)
+    assert watched.page.get_by_text("weight").or_(watched.page.get_by_text("Add", exact=True)).first.is_visible()
+
+
+@pytest.mark.slow
+def test_a_real_encoder_is_drawn_in_seconds(watched: Watched, tmp_path: Path) -> None:
+    model = onnx_magic.export("notebooks/models/sentiment-mini", output=tmp_path / "mini", validate=False).model_path
+    started = time.perf_counter()
+    frame = page_of(watched, model).frame()
+    print(f"drawn after {time.perf_counter() - started:.1f} s")
+    assert frame.locator("[id^='node-name-']").count() > 100
+    assert watched.problems == []
