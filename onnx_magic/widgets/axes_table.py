@@ -56,6 +56,7 @@ class AxesTable:
         self.draft, self._export, self._line = draft, export, line
         self.exported: Any = None
         """What "Export again" gave last; None before."""
+        self._static: list[Any] = []
         self.widget = _view_class()()
         """The view: an ipywidget, to be put into a layout of your own."""
         self._refresh()
@@ -84,8 +85,12 @@ class AxesTable:
             KeyError: there is no such cell.
         """
         self.widget.busy = "planning"
+        before = self.plan
         try:
             self.draft.edit(tensor, axis, text)
+            if self.plan is not before:  # what a notebook keeps is the plan as edited
+                for handle in filter(None, self._static):
+                    handle.update(bundle(self.plan), raw=True)
         finally:
             self._refresh()
             self.widget.busy = ""
@@ -118,7 +123,7 @@ class AxesTable:
         """The static form, and the view below it: a notebook that is opened without its kernel has the first."""
         from IPython.display import display
 
-        display(bundle(self.plan), raw=True)
+        self._static.append(display(bundle(self.plan), raw=True, display_id=True))
         display({**self._view(), "text/plain": repr(self)}, raw=True)
 
     def _view(self) -> dict[str, Any]:

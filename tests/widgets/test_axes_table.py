@@ -135,6 +135,12 @@ def test_the_static_form_stands_above_the_view(table: AxesTable, raising_shell: 
     raising_shell.user_ns["table"] = table
     assert raising_shell.run("table") is table
     assert [set(data) for data in raising_shell.shown] == [{"text/plain", "text/html"}, {VIEW, "text/plain"}]
+    send(table, "input_ids", 0, "items")
+    (update,) = raising_shell.display_pub.outputs[2:]
+    assert update["update"] and "items" in update["data"]["text/html"]
+    assert update["transient"] == raising_shell.display_pub.outputs[0]["transient"]
+    send(table, "input_ids", 0, "")
+    assert len(raising_shell.shown) == 3, "the plan is the same: nothing is drawn again"
 
 
 def test_a_records_own_bundle_holds_no_view(table: AxesTable) -> None:

@@ -10,8 +10,10 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function render({ model, el }) {
+  const id = `onnx-magic-${Math.random().toString(36).slice(2)}`;
   const root = make('div', { class: 'onnx-magic-axes', 'data-lm-suppress-shortcuts': 'true' });
-  const table = make('table');
+  const told = make('div', { id: `${id}-told` }, 'A number is static, a name is dynamic; the same name means the same size.');
+  const table = make('table', { 'aria-describedby': told.id });
   const region = make('div', { class: 'scroll', role: 'region', tabindex: '0', 'aria-label': 'Axes of the inputs and outputs' }, table);
   const button = make('button', { type: 'button', class: 'export' }, 'Export again');
   const status = make('span', { role: 'status', 'aria-live': 'polite', class: 'status' });
@@ -20,13 +22,12 @@ function render({ model, el }) {
   const copy = make('button', { type: 'button', class: 'copy' }, 'Copy');
   const same = make('div', { class: 'line', hidden: '' }, make('span', { class: 'quiet' }, 'The same without the table: '), line, copy);
   const verdict = make('div', { class: 'verdict', role: 'region', 'aria-label': 'Verdict of the export' });
-  root.append(region, make('div', { class: 'actions' }, button, status), error, same, verdict);
+  root.append(told, region, make('div', { class: 'actions' }, button, status), error, same, verdict);
   el.append(root);
 
   // Jupyter takes keys that reach the notebook as commands: d d deletes the cell.
   for (const type of ['keydown', 'keyup', 'keypress']) root.addEventListener(type, (event) => event.stopPropagation());
 
-  const id = `onnx-magic-${Math.random().toString(36).slice(2)}`;
   let fields = new Map(); // "row/axis" -> { input, who, row, axis, sent }
   let shape = '';
   let number = 0;
@@ -109,8 +110,7 @@ function render({ model, el }) {
       tr.append(make('td', { class: 'quiet' }, row.traced));
       body.append(tr);
     });
-    const caption = make('caption', {}, 'A number is static, a name is dynamic; the same name means the same size.');
-    table.replaceChildren(caption, make('thead', {}, head), body);
+    table.replaceChildren(make('thead', {}, head), body);
   }
 
   function fill() {
