@@ -59,7 +59,7 @@ EXPORT_CONTRACT = {
 """export's keyword-only options that outsiders rely on, in their order, with their defaults."""
 
 SLOW_LIBRARIES = (
-    "torch transformers onnx onnx_ir onnxruntime onnxscript netron pandas ipywidgets PIL tokenizers".split()
+    "torch transformers onnx onnx_ir onnxruntime onnxscript netron pandas ipywidgets anywidget PIL tokenizers".split()
 )
 
 

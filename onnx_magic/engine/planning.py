@@ -126,13 +126,18 @@ def _specs(found: Probe) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]
 
 def _with_axes(examples: Examples, axes: Mapping[str, Mapping[int, str]]) -> Examples:
     """The same examples with other (or renamed) axes; sizes are asked for by the new names."""
-    old_names = {name: examples.axes[tensor][axis] for tensor, moving in axes.items() for axis, name in moving.items()}
+    # Two axes that moved each by itself may be given one name: then both old names mean it.
+    new_names = {examples.axes[tensor][axis]: name for tensor, moving in axes.items() for axis, name in moving.items()}
+    limits: dict[str, int] = {}
+    for old, name in new_names.items():
+        if old in examples.limits:
+            limits[name] = min(examples.limits[old], limits.get(name, examples.limits[old]))
     make = examples.make
     return replace(
         examples,
         axes=axes,
-        make=lambda sizes, seed: make({old_names.get(name, name): size for name, size in sizes.items()}, seed),
-        limits={name: examples.limits[old] for name, old in old_names.items() if old in examples.limits},
+        make=lambda sizes, seed: make({old: sizes[name] for old, name in new_names.items() if name in sizes}, seed),
+        limits=limits,
     )
 
 
@@ -185,10 +190,25 @@ def _wished(wish: Axes, found: Probe) -> dict[str, dict[int, str]]:
                     fix=f"dynamic={ {t: dict(m) for t, m in known.items() if m} }",
                 )
             rename[known[tensor][place]] = name
+    _refuse_unequal(rename, found)
     return {
         tensor: {axis: rename[name] for axis, name in moving.items() if name in rename}
         for tensor, moving in known.items()
     }
+
+
+def _refuse_unequal(rename: Mapping[str, str], found: Probe) -> None:
+    """The same name means the same size: refuse it for axes that are traced at different ones."""
+    sizes = found.examples.sizes
+    first: dict[str, str] = {}
+    for old, name in rename.items():
+        other = first.setdefault(name, old)
+        if sizes[old] != sizes[other]:
+            raise UsageError(
+                f"{name!r} cannot name both {other} (traced at {sizes[other]}) and {old} (traced at {sizes[old]}): "
+                f"the same name means the same size",
+                fix=f"dynamic={ {t: dict(m) for t, m in found.examples.axes.items() if m} }",
+            )
 
 
 def _why_not(name: str, found: Probe) -> str:

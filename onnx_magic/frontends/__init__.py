@@ -2,5 +2,5 @@
 
 lines.py: a line → words. reading.py: one word → its value. arguments.py: the verbs' table, a signature → what may be
 given, parsed. documenting.py: the same → help. completing.py: the same → Tab. showing.py, progress.py: what is shown
-while a magic runs and after it. magics.py, cells.py, cli.py: the front ends.
+while a magic runs and after it. live.py: what answers with a widget. magics.py, cells.py, cli.py: the front ends.
 """

@@ -83,6 +83,7 @@ class VerbRow:
         line_magic: `%name`.
         cell_magic: `%%name`; its body is what `frontends.cells` makes of it.
         command: `onnx-magic <command>`.
+        line_also: A verb whose options the line form takes too, beside its own.
         cell_options: A function whose keyword-only options the cell form has beside the verb's own.
         cell_without: Options that the cell's body stands for.
         slow: Takes long enough that its stages are shown while it runs.
@@ -93,6 +94,7 @@ class VerbRow:
     line_magic: str | None = None
     cell_magic: str | None = None
     command: str | None = None
+    line_also: str | None = None
     cell_options: Callable[..., None] | None = None
     cell_without: tuple[str, ...] = ()
     slow: bool = False
@@ -106,8 +108,15 @@ class VerbRow:
 
     @property
     def arguments(self) -> VerbArguments:
-        """What the verb takes: as `%name` and as `onnx-magic <command>`."""
+        """What the verb takes, and `onnx-magic <command>`."""
         return verb_arguments(self.function)
+
+    @property
+    def line_arguments(self) -> VerbArguments:
+        """What `%name` takes."""
+        own = self.arguments.fields
+        also = VERBS[self.line_also].arguments.fields if self.line_also else ()
+        return VerbArguments(self.name, (*own, *(field for field in also if not self.arguments.find(field.name))))
 
     @property
     def cell_arguments(self) -> VerbArguments:
@@ -132,10 +141,12 @@ def _run_cell(
 
 
 _ROWS = (
-    VerbRow("export", "onnx_export", "onnx_export", "export", _export_cell, cell_without=("inputs",), slow=True),
-    VerbRow("plan", command="plan"),
+    VerbRow(
+        "export", "onnx_export", "onnx_export", "export", cell_options=_export_cell, cell_without=("inputs",), slow=True
+    ),
+    VerbRow("plan", "onnx_axes", None, "plan", line_also="export", slow=True),
     VerbRow("load", line_magic="onnx_load"),
-    VerbRow("run", None, "onnx_run", "run", _run_cell, cell_without=("inputs",)),
+    VerbRow("run", None, "onnx_run", "run", cell_options=_run_cell, cell_without=("inputs",)),
     VerbRow("compare", command="compare"),
     VerbRow("view", line_magic="onnx_view", command="view", command_defaults=(("output", "."),)),
     VerbRow("tasks", line_magic="onnx_tasks", command="tasks"),

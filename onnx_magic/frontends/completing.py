@@ -44,7 +44,7 @@ def complete_magic(text: str, scope: dict[str, Any]) -> Candidates | None:
     cell = found["mark"] == "%%"
     for row in VERBS.values():
         if found["name"] == (row.cell_magic if cell else row.line_magic):
-            return complete(row.cell_arguments if cell else row.arguments, found["line"], scope)
+            return complete(row.cell_arguments if cell else row.line_arguments, found["line"], scope)
     return None
 
 

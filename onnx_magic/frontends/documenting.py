@@ -71,10 +71,10 @@ def magic_help(row: VerbRow) -> str:
     """
     parts = []
     if row.line_magic:
-        parts.append(usage(row.arguments, f"%{row.line_magic}"))
+        parts.append(usage(row.line_arguments, f"%{row.line_magic}"))
     if row.cell_magic:
         parts.append(usage(row.cell_arguments, f"%%{row.cell_magic}"))
-    by_name = {field.name: field for field in row.arguments.fields} if row.line_magic else {}
+    by_name = {field.name: field for field in row.line_arguments.fields} if row.line_magic else {}
     if row.cell_magic:
         by_name |= {field.name: field for field in row.cell_arguments.fields}
     options = option_list(VerbArguments(row.name, tuple(by_name.values())))

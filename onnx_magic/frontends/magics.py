@@ -68,7 +68,7 @@ def _configurable() -> dict[str, Field]:
     """The options of the magics that a default can be set for, each once."""
     found: dict[str, Field] = {}
     for row in MAGIC_ROWS:
-        for field in (*row.arguments.fields, *(row.cell_arguments.fields if row.cell_magic else ())):
+        for field in (*row.line_arguments.fields, *(row.cell_arguments.fields if row.cell_magic else ())):
             option = field.option
             if not (field.required or option.per_call or option.reads in ("object", "axes")):
                 found.setdefault(field.name, field)
@@ -135,7 +135,7 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
             values = self._values(typed)
             known = typed
             silent = split.silent or _ends_silent(cell, values)
-            result = self._run(row, values, cell, silent)
+            result = self._run(row, values, cell, silent, typed)
         except OnnxMagicError as error:
             error.fix = cell_fix(error.fix, known) if known else error.fix
             shorten(error, error_lines(error))
@@ -150,15 +150,18 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
         return self._defaults(typed.arguments) | values
 
     def _typed(self, row: VerbRow, line: Line, cell: str | None, local_ns: dict[str, Any] | None) -> Typed:
-        arguments = row.arguments if cell is None else row.cell_arguments
+        arguments = row.line_arguments if cell is None else row.cell_arguments
         prefix = f"%{row.line_magic}" if cell is None else f"%%{row.cell_magic}"
         return Typed(arguments, line.words, NamespaceReader(self._scope(local_ns)), prefix)
 
-    def _run(self, row: VerbRow, values: dict[str, Any], cell: str | None, silent: bool) -> Any:
+    def _run(self, row: VerbRow, values: dict[str, Any], cell: str | None, silent: bool, typed: Typed) -> Any:
         __tracebackhide__ = True
         with watching(board_of(self.shell) if row.slow and not silent else None) as watch:
             try:
-                return row.function(**values) if cell is None else self._run_cell(row, values, cell)
+                if cell is not None:
+                    return self._run_cell(row, values, cell)
+                live = _LINE_FORMS.get(row.name)
+                return live(self.shell, values, typed) if live else row.function(**values)
             except KeyboardInterrupt as interrupt:
                 shorten(interrupt, interrupt_lines(watch, row.name))
                 raise
@@ -200,6 +203,17 @@ _CELL_FORMS: dict[str, Callable[[Any, InteractiveShell, dict[str, Any], str], An
     "run": _run_cell,
 }
 """What the body of a cell magic is handed to, by verb; `frontends.cells` is loaded when a cell is run."""
+
+
+def _axes_line(shell: InteractiveShell, values: dict[str, Any], typed: Typed) -> Any:
+    __tracebackhide__ = True
+    from onnx_magic.frontends import live
+
+    return live.axes_table(shell, values, typed)
+
+
+_LINE_FORMS: dict[str, Callable[[InteractiveShell, dict[str, Any], Typed], Any]] = {"plan": _axes_line}
+"""What `%name` is handed to, by verb, where that shows more than the verb's record."""
 
 
 def _ends_silent(cell: str | None, values: dict[str, Any]) -> bool:

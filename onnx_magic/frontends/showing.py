@@ -64,7 +64,9 @@ class Showing:
         """Show a record in place, unless the display hook will draw it."""
         if drawn and self.shell.ast_node_interactivity == "all":
             return  # of all it draws, the hook keeps the last one only: nothing to check after the cell
-        self._shown.append(_Shown(record, None if drawn else self._display(record)))
+        handle = None if drawn else self._display(record)
+        if drawn or handle is not None:  # what shows itself (a live table) has no handle, and is not watched
+            self._shown.append(_Shown(record, handle))
 
     def after_cell(self, result: Any) -> None:
         """`post_run_cell`: draw what the display hook was expected to draw and did not; take away what both drew."""

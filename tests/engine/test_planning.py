@@ -60,6 +60,14 @@ def test_a_table_names_the_axes() -> None:
     assert plan.decided_by("input[3]") == "user" and plan.decided_by("input[2]") == "user"
 
 
+def test_one_name_for_two_axes_means_one_size() -> None:
+    both = {"input": {2: "side", 3: "side"}}
+    plan = onnx_magic.plan(conv(), inputs=IMAGE, dynamic=both)
+    assert plan.inputs[0].shape == (2, 3, "side", "side")
+    with pytest.raises(UsageError, match=r"'side' cannot name both height \(traced at 10\) and width \(traced at 12\)"):
+        onnx_magic.plan(conv(), inputs=torch.rand(2, 3, 10, 12), dynamic=both)
+
+
 def test_axes_that_move_together_take_the_name_together(tiny_bert: Callable[..., Any]) -> None:
     plan = onnx_magic.plan(tiny_bert(), dynamic={"input_ids": {1: "tokens"}})
     assert plan.dynamic["attention_mask"] == {1: "tokens"} and plan.inputs[0].shape[0] == 2

@@ -67,6 +67,12 @@ class TestTheTable:
             by_name = {field.name: field for field in row.arguments.fields}
             assert all(by_name[f.name] == f for f in row.cell_arguments.fields if f.name in own)
 
+    def test_the_axes_magic_takes_what_export_takes_too(self) -> None:
+        named = [field.name for field in VERBS["plan"].line_arguments.fields]
+        assert set(named) == {field.name for field in EXPORT.fields} and len(named) == len(set(named))
+        assert {field.name for field in VERBS["plan"].arguments.fields} < set(named), "the command has its own only"
+        assert VERBS["load"].line_arguments == VERBS["load"].arguments
+
     @pytest.mark.parametrize("verb", exported.VERBS)
     def test_methods_take_what_the_verb_takes(self, verb: str) -> None:
         assert exported.verb_signature(verb) == inspect.signature(VERBS[verb].function)

@@ -15,7 +15,18 @@ from onnx_magic.errors import UsageError
 from onnx_magic.frontends.magics import MAGIC_ROWS
 from onnx_magic.records.plan import TensorSpec
 
-HEAVY = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "pandas", "netron")
+HEAVY = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "onnxscript",
+    "pandas",
+    "netron",
+    "anywidget",
+    "ipywidgets",
+)
 
 
 def state(shell: Any) -> dict[str, Any]:

@@ -1,0 +1,147 @@
+"""`%onnx_axes`: a real model's plan as a table, the line it prints, and what is shown where no table can live."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from onnx_magic.errors import UsageError
+from onnx_magic.exported import ExportedModel
+from onnx_magic.frontends import live
+from onnx_magic.frontends.arguments import VERBS
+from onnx_magic.frontends.fixing import Typed
+from onnx_magic.frontends.lines import split_line
+from onnx_magic.frontends.reading import NamespaceReader
+from onnx_magic.records.plan import ExportPlan
+from onnx_magic.widgets.axes_table import VIEW, AxesTable
+
+
+@pytest.fixture
+def folder(shell: Any, tiny_checkpoint: Path, workdir: Path) -> Path:
+    shell.user_ns["folder"] = str(tiny_checkpoint)
+    return tiny_checkpoint
+
+
+def kinds(shell: Any) -> list[set[str]]:
+    """What is shown in the end: the mime types of each output, empty ones left out."""
+    return [set(data) for data in shell.shown if data.get("text/plain")]
+
+
+def test_edit_export_and_the_line_that_does_the_same(shell: Any, folder: Path) -> None:
+    table = shell.run("table = %onnx_axes folder task=sentiment-analysis output=live opset=18\ntable")
+    assert isinstance(table, AxesTable) and table.dynamic is None
+    table.widget.set_state({"edit": {"tensor": "attention_mask", "axis": 1, "text": "tokens", "number": 1}})
+    assert table.plan.dynamic["input_ids"] == {0: "batch_size", 1: "tokens"}
+    assert table.plan.outputs[0].shape[0] == "batch_size"
+    table.widget.set_state({"asked": 1})
+    assert table.widget.error == "" and "verified" in table.widget.verdict
+    exported = table.exported
+    assert isinstance(exported, ExportedModel) and exported.validation and exported.path.name == "live"
+    assert [spec.shape for spec in exported.inputs] == [("batch_size", "tokens")] * 3
+    first = exported.model_path.read_bytes()
+    again = shell.run(f"again = {table.line}\nagain")
+    assert again.inputs == exported.inputs and again.model_path.read_bytes() == first
+
+
+def test_a_name_for_two_sizes_is_refused_and_one_for_equal_sizes_is_taken(shell: Any, workdir: Path) -> None:
+    import torch
+
+    class Pool(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3)) * 2
+
+    shell.user_ns.update(net=Pool().eval(), square=torch.rand(2, 3, 8, 8), wide=torch.rand(2, 3, 8, 12))
+    table = shell.run("%onnx_axes net inputs=wide output=wide")
+    assert table.plan.dynamic == {"x": {0: "batch_size", 1: "x_dim_1", 2: "height", 3: "width"}}
+    table.edit("x", 3, "height")
+    assert "'height' cannot name both" in table.draft.wrong["x", 3][1]
+    table = shell.run("%onnx_axes net inputs=square output=square")
+    table.edit("x", 3, "height")
+    assert not table.draft.wrong
+    exported = table.export_again()
+    assert exported.inputs[0].shape == ("batch_size", "x_dim_1", "height", "height")
+    assert exported.validation.status == "verified"
+
+
+def test_a_dynamic_of_the_line_is_where_it_starts(shell: Any, folder: Path) -> None:
+    table = shell.run("%onnx_axes folder dynamic=batch_size")
+    assert table.dynamic == {"input_ids": {0: "batch_size"}}
+    table.edit("input_ids", 1, "sequence_length")
+    assert table.dynamic is None and table.line.endswith("dynamic=auto")
+
+
+def test_shows_the_static_form_and_below_it_the_view(shell: Any, folder: Path) -> None:
+    static, view = {"text/plain", "text/html"}, {VIEW, "text/plain"}
+    shell.run("%onnx_axes folder")
+    assert kinds(shell)[-2:] == [static, view]
+    for cell in ("x = %onnx_axes folder", "%onnx_axes folder\n1;"):
+        shell.display_pub.outputs.clear()
+        shell.run(cell)
+        shown = kinds(shell)
+        assert shown[-2:] == [static, view] and shown.count(view) == 1
+    shell.display_pub.outputs.clear()
+    shell.run("x = %onnx_axes folder;")
+    assert shell.shown == []
+
+
+def test_bad_lines_are_two_lines(shell: Any, folder: Path) -> None:
+    with pytest.raises(UsageError):
+        shell.run("%onnx_axes folder dynamic=batch")
+    lines = shell.error_text.splitlines()
+    assert len(lines) == 2 and lines[1] == "fix: %onnx_axes folder dynamic=batch_size"
+
+
+@pytest.mark.parametrize("absent", [("anywidget",), ("ipywidgets", "anywidget")])
+def test_without_the_packages_the_static_form_and_one_hint(
+    shell: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, absent: tuple[str, ...]
+) -> None:
+    for name in absent:
+        monkeypatch.setitem(sys.modules, name, None)
+    plan = shell.run("%onnx_axes folder")
+    assert isinstance(plan, ExportPlan)
+    texts = [data["text/plain"] for data in shell.shown if "axis 0" in data["text/plain"]]
+    hints = [data["text/plain"] for data in shell.shown if "not installed" in data["text/plain"]]
+    assert len(texts) == len(hints) == 1 and f"%pip install {' '.join(sorted(absent, reverse=True))}" in hints[0]
+    assert not any(VIEW in data for data in shell.shown)
+
+
+def test_in_a_terminal_the_static_form(shell: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "is_notebook", lambda shell: False)
+    assert isinstance(shell.run("%onnx_axes folder"), ExportPlan)
+    assert not any(VIEW in data or "not installed" in data["text/plain"] for data in shell.shown)
+
+
+def test_defaults_of_config_reach_the_export(shell: Any, folder: Path, quick_export: SimpleNamespace) -> None:
+    shell.run("%config OnnxMagics.validate = False")
+    shell.run("%onnx_axes folder overwrite=yes").export_again()
+    assert quick_export.calls == [{"model": str(folder), "validate": False, "overwrite": True, "dynamic": None}]
+
+
+@pytest.mark.parametrize(
+    ("typed", "dynamic", "line"),
+    [
+        ("net", None, "%onnx_export net"),
+        ("net task=ner", False, "%onnx_export net task=ner dynamic=no"),
+        ("net --opset 18", {"x": {0: "n"}}, "%onnx_export net --opset 18 dynamic={'x': {0: 'n'}}"),
+        ("net dynamic=no opset=18", {"x": {0: "n"}}, "%onnx_export net dynamic={'x': {0: 'n'}} opset=18"),
+        ("net dynamic=no", None, "%onnx_export net dynamic=auto"),
+        ("net --dynamic no", {"it's": {0: "n"}}, """%onnx_export net --dynamic {"it's": {0: 'n'}}"""),
+    ],
+)
+def test_the_line_reads_back_as_what_it_says(typed: str, dynamic: Any, line: str) -> None:
+    reader = NamespaceReader({"net": SimpleNamespace(forward=None)})
+    made = live.export_line(Typed(VERBS["plan"].line_arguments, split_line(typed).words, reader, "%onnx_axes"), dynamic)
+    assert made == line
+    words = split_line(made.removeprefix("%onnx_export ")).words
+    assert VERBS["export"].arguments.parse(words, reader, prefix="%onnx_export").get("dynamic") == dynamic
+
+
+def test_completion_knows_the_options_of_both() -> None:
+    from onnx_magic.frontends.completing import complete_magic
+
+    found = complete_magic("%onnx_axes net ", {})
+    assert found is not None and {"opset=", "output=", "atol="} <= set(found.texts)
