@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Item, Table, Tone, Verdict
 from onnx_magic.display.wording import at_least, at_most, plural, shape_text
-from onnx_magic.records.findings import Finding, Level
+from onnx_magic.records.findings import INCONCLUSIVE, Finding, Level
 from onnx_magic.records.results import Comparison, Validation
 
 LEVELS: Mapping[Level, tuple[Tone, str]] = {
@@ -17,7 +17,7 @@ LEVELS: Mapping[Level, tuple[Tone, str]] = {
 }
 """The tone and the word of a finding, the gravest first."""
 
-_WHY_UNCHECKED = ("inputs-ignored", "not-validated")
+_WHY_UNCHECKED = (*INCONCLUSIVE, "not-validated")
 _INPUT_GROUPS = 3
 
 

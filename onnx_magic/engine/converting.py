@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.adapters import torch_export, torchscript
 from onnx_magic.engine.adapters.tracing_patches import symbolic_int
+from onnx_magic.engine.deciding import untested_branches
 from onnx_magic.engine.opsets import OPSETS
 from onnx_magic.engine.planning import Prepared
 from onnx_magic.engine.probing import one_line
@@ -23,7 +24,7 @@ from onnx_magic.engine.scrubbing import notebook_cells, scrub_paths
 from onnx_magic.engine.storing import save_graph
 from onnx_magic.engine.tasks.quirks import quirks_applied, quirks_for
 from onnx_magic.engine.tensors import to_arrays, to_tensors
-from onnx_magic.engine.validating import validate
+from onnx_magic.engine.validating import feeds, validate
 from onnx_magic.errors import ExportError, OpsetError
 from onnx_magic.events import stage
 from onnx_magic.records.artifact import GraphFile
@@ -34,6 +35,7 @@ from onnx_magic.runtime.graphs import describe_model
 if TYPE_CHECKING:
     import onnx_ir
 
+    from onnx_magic.engine.adapters.torch_export import Assumption, Captured
     from onnx_magic.engine.exporting import ExportRequest
 
 
@@ -57,8 +59,9 @@ class Attempt:
 
     @property
     def settled(self) -> bool:
-        """Nothing to mend: verified, or not checked, or inconclusive."""
-        return self.validation.status != "failed"
+        """Nothing to mend: verified, or not checked, or inconclusive; or PyTorch itself cannot say what is right."""
+        random = any(finding.code == "not-repeatable" for finding in self.validation.failures)
+        return random or self.validation.status != "failed"
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,12 @@ def convert_and_prove(prepared: Prepared, request: ExportRequest, staging: Path)
     """
     made: list[Attempt] = []
     failures: list[tuple[str, BaseException]] = []
+    assumptions: list[Assumption] = []
     for number, way in enumerate(_ways(prepared, made, failures)):
         try:
-            model, limits = _convert(way, request)
+            model, captured = _convert(way, request)
+            # What one way assumed, the next is tried against too: TorchScript does not say where it turns.
+            assumptions += captured.assumptions if captured else ()
         except Exception as error:  # torch and onnxscript raise anything at all
             failures.append((way.exporter, error))
             continue
@@ -94,7 +100,7 @@ def convert_and_prove(prepared: Prepared, request: ExportRequest, staging: Path)
         if request.opset not in (None, graph.opset):
             failures.append((way.exporter, _opset_error(way, graph)))
             continue
-        made.append(_prove(way, graph, request, limits))
+        made.append(_prove(way, graph, request, captured.limits if captured else {}, assumptions))
         if made[-1].settled:
             return made[-1]
     if made:
@@ -222,17 +228,30 @@ def _opset_error(way: Way, graph: GraphFile) -> OpsetError:
     )
 
 
-def _prove(way: Way, graph: GraphFile, request: ExportRequest, limits: Mapping[str, tuple[int, int | None]]) -> Attempt:
+def _prove(
+    way: Way, graph: GraphFile, request: ExportRequest, limits: Mapping[str, Any], assumptions: Sequence[Assumption]
+) -> Attempt:
     if not request.validate:
         note = Finding("not-validated", "validation was switched off: nothing is proven", level="note")
         return Attempt(way.exporter, way.prepared, graph, Validation(findings=(note,), checked=False), way.findings)
     with stage("verify") as row:
-        verdict = validate(graph.path, graph, way.prepared, atol=request.atol, rtol=request.rtol, limits=limits)
+        verdict = validate(
+            graph.path,
+            graph,
+            way.prepared,
+            atol=request.atol,
+            rtol=request.rtol,
+            limits=limits,
+            assumptions=assumptions,
+        )
+        if way.exporter == "torchscript" and verdict:
+            frozen = untested_branches(way.prepared.flat, feeds(way.prepared.examples))
+            verdict = replace(verdict, findings=(*frozen, *verdict.findings))
         row.detail = f"{sum(c.passed for c in verdict.comparisons)} of {len(verdict.comparisons)} shapes"
     return Attempt(way.exporter, way.prepared, graph, verdict, way.findings)
 
 
-def _convert(way: Way, request: ExportRequest) -> tuple[onnx_ir.Model, Mapping[str, tuple[int, int | None]]]:
+def _convert(way: Way, request: ExportRequest) -> tuple[onnx_ir.Model, Captured | None]:
     prepared, plan = way.prepared, way.prepared.plan
     tensors = to_tensors(plan.examples)
     axes = prepared.examples.axes
@@ -243,12 +262,13 @@ def _convert(way: Way, request: ExportRequest) -> tuple[onnx_ir.Model, Mapping[s
         with stage("convert") as row, quirks_applied(prepared.flat.model):
             row.detail = "torchscript"
             model = torchscript.export_traced(prepared.flat, tensors, outputs, every, opset, request.fold)
-        return model, {}
+        return model, None
     with stage("capture"), quirks_applied(prepared.flat.model), _open_sizes(way):
         captured = torch_export.capture(prepared.flat, tensors, axes)
     with stage("convert"), quirks_applied(prepared.flat.model):
         model = torch_export.convert(captured, tuple(plan.examples), outputs, axes, plan.opset, request.fold)
-    return model, captured.limits
+    # The program holds the weights: what is needed of it from here on is what tracing said of the axes.
+    return model, replace(captured, program=None)
 
 
 @contextlib.contextmanager

@@ -280,10 +280,17 @@ def _resized(
 
 
 def _drawn(array: Array, shape: tuple[int, ...], random: np.random.Generator) -> Array:
-    """Values like those of `array`; where all of these are equal (`torch.ones(...)`, a dummy), normal noise."""
+    """Values like those of `array`; where all of these are equal (`torch.ones(...)`, a dummy), normal noise.
+
+    Measurements (all different) are drawn from between the values given, so that none repeats: a tie would leave
+    `topk` and `argsort` more than one right answer. Codes (0.0 and 1.0, -inf) keep their values.
+    """
     values = array.reshape(-1)
     if not values.size:
         return np.zeros(shape, array.dtype)
     if (values == values[0]).all() and values.size > 1:
         return np.asarray(random.standard_normal(shape))
-    return np.asarray(random.choice(values, shape))
+    distinct = np.unique(values.astype(np.float64))
+    if distinct.size < values.size or not np.isfinite(distinct).all() or (distinct == np.round(distinct)).all():
+        return np.asarray(random.choice(values, shape))
+    return np.asarray(np.interp(random.random(shape), np.linspace(0, 1, distinct.size), distinct))

@@ -231,6 +231,8 @@ def first_that_runs(ways: Iterator[Candidate], try_one: Callable[[FlatModel, Exa
     for flat, examples in ways:
         try:
             return try_one(flat, examples)
+        except InputsError:
+            raise
         except Exception as error:  # the user's model may raise anything
             failure = failure or model_raised(architecture, examples.traced, error, inputs_fix(flat.model))
             failure.__cause__ = failure.__cause__ or error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,11 +29,12 @@ def judge(
 ) -> list[Finding]:
     """All findings on a graph that was run (or could not be)."""
     return [
+        *_not_repeatable(prepared, tried),
         *_baked_in_the_graph(graph, prepared),
         *_vanished(graph, prepared),
         *_wrong(prepared, tried),
         *_not_finite(tried),
-        *_ignored(tried),
+        *_proves(tried),
         *_ranges(prepared, limits),
     ]
 
@@ -191,31 +193,84 @@ def _not_finite(tried: Sequence[Tried]) -> Iterator[Finding]:
             return
 
 
-def _ignored(tried: Sequence[Tried]) -> Iterator[Finding]:
-    """Agreement proves something only where PyTorch's own outputs move by more than the tolerance."""
-    same_shape = [t for t in tried if not t.case.sizes and t.actual]
+def _proves(tried: Sequence[Tried]) -> Iterator[Finding]:
+    """Agreement proves something only where PyTorch's own outputs move by more than what is tolerated.
+
+    A graph that ignored its inputs would be off by half of that movement at the least. So an output is proven when it
+    moves by more than twice the tolerance, or when ONNX Runtime follows it closely on the scale of its own movement.
+    """
+    ran = [t for t in tried if t.actual]
+    same_shape = [t for t in ran if not t.case.sizes]
     if len(same_shape) < 2:
         return
-    first, *others = same_shape
-    moved = {
-        name
-        for other in others
-        for name, expected in first.expected.items()
-        if expected.shape != other.expected[name].shape or not diff_output(name, expected, other.expected[name]).passed
-    }
-    still = [name for name in first.expected if name not in moved]
-    if not moved and still:
+    small: list[tuple[str, float, float]] = []
+    still: list[str] = []
+    names = list(same_shape[0].expected)
+    for name in names:
+        diffs = [d for t in ran for d in t.comparison.diffs if d.name == name]
+        movement, scale, beyond = _movement([t.expected[name] for t in same_shape], diffs)
+        close = _CLOSE * max((d.rtol for d in diffs), default=0.0)
+        if beyond or 0 < movement and all(d.max_abs <= close * movement for d in diffs):
+            continue
+        if movement > close * scale:
+            small.append((name, movement, max(d.atol for d in diffs)))
+        else:
+            still.append(name)
+    if len(still) == len(names):
         yield Finding(
             "inputs-ignored",
             f"inconclusive: PyTorch's own outputs ({', '.join(still)}) hardly move when the inputs change, "
             "so that agreement proves nothing",
             fix="export trained weights, or inputs=... on which the outputs differ",
         )
-    elif still:
+        return
+    for name, movement, atol in small:
+        yield Finding(
+            "below-tolerance",
+            f"inconclusive: {name} moves by {movement:.1e} in all, which the tolerance ({atol:g}) hides, and ONNX "
+            "Runtime does not follow it closely: a wrong output would pass",
+            fix=f"atol={10 ** math.floor(math.log10(movement / 100)):g}",
+            tensor=name,
+        )
+    if still:
         yield Finding(
             "output-constant",
             f"{', '.join(still)} {'does' if len(still) == 1 else 'do'} not move when the inputs change",
             level="note",
+        )
+
+
+_CLOSE = 10
+"""Closely: within so many times the relative tolerance, of the movement instead of the value."""
+
+
+def _movement(seen: Sequence[Array], diffs: Sequence[OutputDiff]) -> tuple[float, float, bool]:
+    """How far an output moves over several inputs, how large it is, and whether it moves by twice the tolerance."""
+    first, *others = (array if array.dtype.kind == "c" else array.astype(np.float64) for array in seen)
+    twice = [{first.dtype.name: 2 * max((getattr(d, kind) for d in diffs), default=0.0)} for kind in ("atol", "rtol")]
+    beyond = any(not diff_output("", first, other, atol=twice[0], rtol=twice[1]).passed for other in others)
+    with np.errstate(invalid="ignore"):
+        moved = [np.abs(other - first) for other in others if other.shape == first.shape]
+    movement, scale = (
+        max((float(np.max(a[np.isfinite(a)], initial=0.0)) for a in group), default=0.0)
+        for group in (moved, [np.abs(array) for array in (first, *others)])
+    )
+    return movement, scale, beyond
+
+
+def _not_repeatable(prepared: Prepared, tried: Sequence[Tried]) -> Iterator[Finding]:
+    """Whether what differs is PyTorch's own doing: it answers differently when it is asked again."""
+    if all(one.comparison for one in tried):
+        return
+    again = to_arrays(prepared.flat.run(to_tensors(prepared.examples.traced)))
+    first = prepared.probe.outputs
+    other = [name for name in first if name not in again or not diff_output(name, first[name], again[name]).passed]
+    if other:
+        yield Finding(
+            "not-repeatable",
+            f"PyTorch itself gives another {', '.join(other)} when the same inputs are given again: forward draws "
+            "random numbers, or keeps state between calls",
+            fix="make forward a function of its inputs alone (pass noise and state in, return state)",
         )
 
 

@@ -48,6 +48,11 @@ class Prober:
         self.examples = examples
         self.runs = 1
         self.outputs = self._run(examples.traced)
+        if not self.outputs:
+            raise InputsError(
+                f"{type(flat.model).__name__} returned no tensor: there is nothing to export",
+                fix="let forward return a tensor, or a tuple or dict of tensors",
+            )
         self.refused: dict[str, str] = {}
         self.output_axes: dict[str, dict[int, str]] = {name: {} for name in self.outputs}
 

@@ -62,6 +62,11 @@ def notebook_cells() -> dict[str, str]:
     return {name: f"cell[{number}]" for name, number in numbers.items()}
 
 
+def readable_line(file: str, line: int) -> str:
+    """A source line as findings name it: `transformers/models/bert/modeling_bert.py:88`, `cell[3]:4`."""
+    return f"{_Rewriter(notebook_cells()).file(file)}:{line}"
+
+
 def _holders(model: onnx_ir.Model) -> Iterator[Any]:
     """All that can hold metadata or a doc string, each at least once."""
     yield model
@@ -114,7 +119,7 @@ class _Rewriter:
     def _trace(self, text: str) -> str:
         frames: list[str] = []
         for match in _FRAME.finditer(text):
-            path, function = self._path(match["file"]), match["function"].strip()
+            path, function = self.file(match["file"]), match["function"].strip()
             if path.startswith(_EXPORTING):
                 frames.clear()
             elif function.startswith("<") or _top(path) in _NOT_THE_MODELS:
@@ -123,7 +128,8 @@ class _Rewriter:
                 frames.append(f"{path}:{match['line']} in {function}")
         return "\n".join(frames)
 
-    def _path(self, file: str) -> str:
+    def file(self, file: str) -> str:
+        """One file as a person knows it."""
         if file in self._cells:
             return self._cells[file]
         if file.startswith("<ipython-input-") or PurePath(file).parent.name.startswith("ipykernel_"):

@@ -14,14 +14,17 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 
 def to_tensors(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-    """Arrays as tensors on the CPU; bfloat16 arrays (of ml_dtypes) become torch.bfloat16."""
+    """Arrays as tensors on the CPU; bfloat16 arrays (of ml_dtypes) become torch.bfloat16.
+
+    Copies: a forward that works in place must change neither what ONNX Runtime is fed next nor what a user holds.
+    """
     import torch
 
     def one(array: Array) -> torch.Tensor:
-        array = np.asarray(array, order="C")  # ascontiguousarray makes a scalar one of rank 1
+        array = np.array(array, order="C")  # ascontiguousarray makes a scalar one of rank 1
         if array.dtype.name == "bfloat16":
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-        return torch.from_numpy(array if array.flags.writeable else array.copy())
+        return torch.from_numpy(array)
 
     return {name: one(array) for name, array in arrays.items()}
 

@@ -7,7 +7,7 @@ whoever wrote it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,6 +28,7 @@ from onnx_magic.records.results import Comparison, Validation
 from onnx_magic.runtime.sessions import Session, open_session
 
 if TYPE_CHECKING:
+    from onnx_magic.engine.adapters.torch_export import Assumption
     from onnx_magic.engine.planning import Prepared
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -47,17 +48,27 @@ class Case:
         label: What differs from the traced inputs.
         sizes: `{axis name: size}`; what is not named keeps its traced size. `None`: the traced inputs themselves.
         seed: Seed of the values.
+        remote: Whether it is far from what was traced: there the model, or the graph, may refuse to run.
     """
 
     label: str
     sizes: Mapping[str, int] | None = field(default_factory=dict)
     seed: int = 1
+    remote: bool = False
 
 
-def cases(examples: Examples) -> list[Case]:
+TURNS = 4
+"""At most so many sizes beside these, where the model's code turns: each breaks something that tracing assumed."""
+
+FURTHEST = 1025
+"""The largest such size: the run after a table of 1024 positions."""
+
+
+def cases(examples: Examples, assumptions: Sequence[Assumption] = ()) -> list[Case]:
     """The shapes to try: traced, other values, batch 1, each axis alone, all together, the longest padded.
 
-    What tracing thinks of an axis' range does not count here: whether a size is legal is the model's own word.
+    What tracing thinks of an axis' range does not count here: whether a size is legal is the model's own word. But a
+    size at which an assumption of the trace breaks is one to try, if none of the others breaks it.
     """
     sizes, batch = examples.sizes, examples.batch
     found = [Case("traced", None), Case("other values")]
@@ -66,13 +77,13 @@ def cases(examples: Examples) -> list[Case]:
         cap = examples.limits.get(name)
         return size >= 1 and (cap is None or size <= cap) and size != sizes[name]
 
-    def add(seed: int, **wanted: int) -> None:
+    def add(seed: int, remote: bool = False, /, **wanted: int) -> None:
         kept = {name: size for name, size in wanted.items() if name in sizes and legal(name, size)}
         label = ", ".join(
             f"{'batch' if name == batch else _SHORT.get(name, name)} {size}" for name, size in kept.items()
         )
         if kept and label not in {case.label for case in found}:
-            found.append(Case(label, kept, seed))
+            found.append(Case(label, kept, seed, remote))
 
     add(2, **{batch: 1})
     for seed, name in enumerate(sizes, start=3):
@@ -86,6 +97,12 @@ def cases(examples: Examples) -> list[Case]:
     for rows in (3, 4, 7):
         if len(found) <= OTHERS:
             add(30 + rows, **{batch: rows})
+    most = len(found) + TURNS
+    for seed, one in enumerate(assumptions, start=60):
+        known = set(one.names.values()) <= set(sizes)  # of an axis that is pinned by now, nothing can break
+        if known and len(found) < most and all(one.holds({**sizes, **(case.sizes or {})}) for case in found):
+            turns = (place for place in one.turning_points(sizes, FURTHEST) if legal(*place))
+            add(seed, True, **dict([place] if (place := next(turns, None)) else []))
     found += [Case(f"other values {seed}", {}, seed) for seed in range(2, 2 + OTHERS + 1 - len(found))]
     return found
 
@@ -123,6 +140,7 @@ def validate(
     atol: float | None = None,
     rtol: float | None = None,
     limits: Mapping[str, tuple[int, int | None]] | None = None,
+    assumptions: Sequence[Assumption] = (),
 ) -> Validation:
     """Check a file, then run it beside PyTorch at every case.
 
@@ -133,6 +151,7 @@ def validate(
         atol: Absolute tolerance for all dtypes; by default `engine.comparing.ATOL`.
         rtol: Relative tolerance for all dtypes; by default `engine.comparing.RTOL`.
         limits: Range of the axes that tracing found, for the findings.
+        assumptions: What tracing took for granted of the sizes; where it breaks is tried too.
 
     Returns:
         The verdict. Nothing is raised for a broken graph: it is what was to be found out.
@@ -145,10 +164,11 @@ def validate(
         checks["onnxruntime session"] = True
     except OnnxMagicError as error:
         checks["onnxruntime session"] = False
-        findings.append(Finding("graph-refused", error.what, fix=error.fix))
+        # The file still lies in a folder that will be gone.
+        findings.append(Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix))
     tried: list[Tried] = []
     if session is not None:
-        tried, skipped = _run_cases(session, prepared, by_dtype)
+        tried, skipped = _run_cases(session, prepared, cases(prepared.examples, assumptions), by_dtype)
         findings += [*skipped, *_right_when_left_alone(path, prepared, tried, by_dtype)]
     findings += judge(graph, prepared, tried, limits or {})
     order = {"failure": 0, "warning": 1, "note": 2}
@@ -181,24 +201,28 @@ def check_file(path: Path) -> tuple[dict[str, bool], list[Finding]]:
 def _run_cases(
     session: Session,
     prepared: Prepared,
+    todo: Sequence[Case],
     by_dtype: tuple[Mapping[str, float], Mapping[str, float]],
 ) -> tuple[list[Tried], list[Finding]]:
     tried: list[Tried] = []
     skipped: list[Finding] = []
-    todo = cases(prepared.examples)
     for done, case in enumerate(todo, start=1):
         emit(Progress("verify", done, len(todo)))
         feed = _feed(prepared.examples, case)
         try:
             expected = prepared.probe.outputs if case.sizes is None else _eager(prepared.flat, feed)
         except Exception as error:  # the user's model may refuse a size in any way
-            skipped.append(
-                Finding(
-                    "shape-illegal", f"the model itself does not run at {case.label}: {one_line(error)}", level="note"
-                )
-            )
+            if not case.remote:
+                sentence = f"the model itself does not run at {case.label}: {one_line(error)}"
+                skipped.append(Finding("shape-illegal", sentence, level="note"))
             continue
-        tried.append(_try(session, case, feed, expected, prepared, by_dtype))
+        one = _try(session, case, feed, expected, prepared, by_dtype)
+        if case.remote and one.comparison.error is not None:
+            # Far from what was traced, to refuse is no lie: only a wrong answer is.
+            sentence = f"the graph does not run at {case.label}, where PyTorch does"
+            skipped.append(Finding("axis-range", sentence, level="note"))
+            continue
+        tried.append(one)
     others = [t for t in tried if t.case.sizes is not None]
     for seed in range(40, 40 + OTHERS - len(others)):
         case = Case(f"other values {seed - 38}", {}, seed)
@@ -232,6 +256,11 @@ def _right_when_left_alone(
             fix=f"atol={10 ** math.ceil(math.log10(off)):g}   or run with ORT_DISABLE_ALL",
         )
     ]
+
+
+def feeds(examples: Examples) -> Iterator[dict[str, Array]]:
+    """What the cases feed, the traced inputs first."""
+    return (_feed(examples, case) for case in cases(examples))
 
 
 def _feed(examples: Examples, case: Case) -> dict[str, Array]:

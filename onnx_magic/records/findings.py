@@ -16,6 +16,9 @@ CODES = {
     "input-vanished": "an input that the model accepts is not an input of the graph",
     "not-finite": "an output holds NaN or infinity",
     "inputs-ignored": "the outputs do not depend on the inputs",
+    "below-tolerance": "an output moves by less than the tolerance, so that it could be wrong and pass",
+    "branch-untested": "the graph holds one branch of Python code that looks at values, and no input took the other",
+    "not-repeatable": "the model itself answers differently when it is given the same inputs again",
     "output-constant": "one output does not depend on the inputs, others do",
     "values-differ": "an output differs from PyTorch by more than the tolerance",
     "shape-differs": "an output has another shape than PyTorch's",
@@ -32,6 +35,10 @@ CODES = {
     "not-validated": "validation was switched off",
 }
 """Every code a Finding may carry, and what it means."""
+
+
+INCONCLUSIVE = ("inputs-ignored", "below-tolerance", "branch-untested")
+"""Codes of failures that leave the verdict open: what was compared agrees, and that proves too little."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from onnx_magic.records.findings import Finding
+from onnx_magic.records.findings import INCONCLUSIVE, Finding
 
 if TYPE_CHECKING:
     import pandas
@@ -145,8 +145,8 @@ class Validation:
 
     @property
     def inconclusive(self) -> bool:
-        """The outputs ignore the inputs: agreement proves nothing."""
-        return any(f.code == "inputs-ignored" for f in self.findings)
+        """Agreement proves too little: outputs that ignore the inputs or are below tolerance; an untested branch."""
+        return any(f.code in INCONCLUSIVE for f in self.failures)
 
     @property
     def status(self) -> Status:
@@ -154,7 +154,7 @@ class Validation:
         if not self.checked:
             return "unchecked"
         sound = bool(self.comparisons) and all(self.comparisons) and all(self.checks.values())
-        if not sound or any(f.code != "inputs-ignored" for f in self.failures):
+        if not sound or any(f.code not in INCONCLUSIVE for f in self.failures):
             return "failed"
         return "unchecked" if self.inconclusive else "verified"
 

@@ -21,6 +21,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Assumption:
+    """What tracing took for granted of the sizes (`batch_size != 6`): at sizes that break it the graph may be wrong.
+
+    Args:
+        expression: The sympy expression that was true at the traced sizes.
+        names: Axis name by symbol.
+    """
+
+    expression: Any
+    names: Mapping[Any, str]
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether it is true at these sizes, or says nothing about them (a window of no pixels)."""
+        try:
+            return bool(self.expression.subs({symbol: sizes[name] for symbol, name in self.names.items()}))
+        except ZeroDivisionError:
+            return True
+
+    def turning_points(self, sizes: Mapping[str, int], most: int) -> Iterator[tuple[str, int]]:
+        """Sizes of one axis at which it is false, those near `sizes` first: its own numbers and their neighbours."""
+        numbers = {int(n) for n in self.expression.atoms() if getattr(n, "is_Integer", False)} | {2}
+        near = sorted({n + step for n in numbers for step in (-1, 0, 1)})
+        for name in dict.fromkeys(self.names.values()):
+            for size in sorted(near, key=lambda n: abs(n - sizes[name])):
+                if 1 <= size <= most and not self.holds({**sizes, name: size}):
+                    yield name, size
+
+
+LONGEST_ASSUMPTION = 40
+"""In operations. Longer ones (products of padded window counts) take seconds to evaluate and name no size."""
+
+
+@dataclass(frozen=True, eq=False)
 class Captured:
     """A captured program, and what tracing decided about the axes.
 
@@ -28,11 +61,13 @@ class Captured:
         program: The `torch.export.ExportedProgram`.
         fixed: Axes that were to be dynamic and got one size: `{(input, axis): size}`.
         limits: Range that tracing found for an axis name: `{name: (low, high)}`; `None` for no upper limit.
+        assumptions: What tracing took for granted of the sizes.
     """
 
     program: Any
     fixed: Mapping[tuple[str, int], int]
     limits: Mapping[str, tuple[int, int | None]]
+    assumptions: tuple[Assumption, ...] = ()
 
 
 def capture(flat: FlatModel, examples: Mapping[str, torch.Tensor], axes: Mapping[str, Mapping[int, str]]) -> Captured:
@@ -62,7 +97,8 @@ def capture(flat: FlatModel, examples: Mapping[str, torch.Tensor], axes: Mapping
             prefer_deferred_runtime_asserts_over_guards=True,
         )
         hf_exporters.fix_program(program)
-    return Captured(program, *_read_axes(program, names, axes))
+    symbols = _symbols(program, names, axes)
+    return Captured(program, *_read_axes(program, names, axes), tuple(_assumptions(program, symbols)))
 
 
 @contextlib.contextmanager
@@ -98,16 +134,50 @@ def _tracing_settings() -> Iterator[None]:
         yield
 
 
+def _inputs(program: Any, names: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Name and traced value of each input."""
+    placeholders = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    by_position = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
+    for node_name, name in zip(by_position, names.values(), strict=True):
+        yield name, placeholders[node_name]
+
+
+def _symbols(
+    program: Any, names: Mapping[str, str], axes: Mapping[str, Mapping[int, str]]
+) -> dict[Any, tuple[str, Any]]:
+    """Symbols that stand for a whole axis: the axis' name, and the shape environment that knows more of them."""
+    found: dict[Any, tuple[str, Any]] = {}
+    for name, value in _inputs(program, names):
+        for axis, dim in axes.get(name, {}).items():
+            size = value.shape[axis]
+            if not isinstance(size, int) and size.node.expr.is_Symbol:
+                found[size.node.expr] = dim, size.node.shape_env
+    return found
+
+
+def _assumptions(program: Any, symbols: Mapping[Any, tuple[str, Any]]) -> Iterator[Assumption]:
+    names = {symbol: name for symbol, (name, _) in symbols.items()}
+    environments = {id(environment): environment for _, environment in symbols.values()}
+    said = [
+        one.expr
+        for environment in environments.values()
+        for deferred in environment.deferred_runtime_asserts.values()
+        for one in deferred
+    ]
+    said += [symbol <= program.range_constraints[symbol].upper for symbol in names]
+    for expression in dict.fromkeys(said):
+        used = expression.free_symbols
+        if used and used <= set(names) and expression.count_ops() <= LONGEST_ASSUMPTION:
+            yield Assumption(expression, {symbol: names[symbol] for symbol in sorted(used, key=str)})
+
+
 def _read_axes(
     program: Any, names: Mapping[str, str], axes: Mapping[str, Mapping[int, str]]
 ) -> tuple[dict[tuple[str, int], int], dict[str, tuple[int, int | None]]]:
     fixed: dict[tuple[str, int], int] = {}
     limits: dict[str, tuple[int, int | None]] = {}
     ranges = {str(symbol): bounds for symbol, bounds in program.range_constraints.items()}
-    placeholders = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
-    by_position = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
-    for node_name, name in zip(by_position, names.values(), strict=True):
-        value = placeholders[node_name]
+    for name, value in _inputs(program, names):
         for axis, dim in axes.get(name, {}).items():
             size = value.shape[axis]
             if isinstance(size, int):

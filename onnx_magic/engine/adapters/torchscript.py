@@ -40,7 +40,12 @@ def export_traced(
     import torch
 
     names = flat.binding.names
-    with tempfile.TemporaryDirectory(prefix="onnx_magic-") as folder, torch.no_grad(), _attention(flat.model, opset):
+    with (
+        tempfile.TemporaryDirectory(prefix="onnx_magic-") as folder,
+        torch.no_grad(),
+        _attention(flat.model, opset),
+        _unlogged(),
+    ):
         path = Path(folder) / "model.onnx"
         # Not the patches of transformers.exporters: they ask sizes what a TorchScript trace cannot answer.
         with hf_exporters.clean_state(flat.model):
@@ -80,6 +85,25 @@ def _traceable(flat: FlatModel) -> torch.nn.Module:
             return tuple(flat.run(dict(zip(flat.binding.names, tensors, strict=True))).values())
 
     return Traceable().eval()
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep torch's C++ log off, which prints the whole graph when an export fails, past `sys.stdout`.
+
+    `setup_onnx_logging` (torch 2.13) turns it on for good: it tests the function that tells, not what it tells.
+    """
+    try:
+        from torch.onnx._internal.torchscript_exporter import utils
+    except ImportError:
+        yield
+        return
+    before = utils.setup_onnx_logging
+    utils.setup_onnx_logging = contextlib.nullcontext  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        utils.setup_onnx_logging = before
 
 
 @contextlib.contextmanager
