@@ -84,13 +84,18 @@ def test_what_python_is_told_of_the_inputs(look: Callable[..., Any], found: bool
 # Sizes at which the code turns: tracing knows them, so they are tried.
 
 
-@pytest.mark.parametrize("turn", [lambda n: n == 6, lambda n: n > 40])
+@pytest.mark.parametrize("turn", [lambda n: n == 6, lambda n: n > 40, lambda n: n % 3 == 0])
 def test_a_size_at_which_the_code_turns_is_tried(turn: Callable[[int], bool], workdir: Path) -> None:
     turning = module(lambda x: x * 5 if turn(x.shape[0]) else x * 2)
     asked = onnx_magic.export(turning, inputs=values(2, 4), dynamic="batch_size", output="asked")
     assert asked.validation.status == "failed" and "axis-baked" in codes(asked)
     left = onnx_magic.export(turning, inputs=values(2, 4), output="left")
     assert left.validation and left.inputs[0].shape[0] == 2, "an axis that cannot be right is static"
+
+
+def test_a_small_size_that_the_code_names_is_tried(workdir: Path) -> None:
+    exported = onnx_magic.export(module(lambda x: x * 5 if x.shape[1] < 3 else x * 2), inputs=values(2, 20))
+    assert exported.validation and exported.inputs[0].shape == ("batch_size", 20)
 
 
 def test_a_turn_to_another_way_of_the_same_answer_stays_dynamic(workdir: Path) -> None:

@@ -40,12 +40,18 @@ class Assumption:
             return True
 
     def turning_points(self, sizes: Mapping[str, int], most: int) -> Iterator[tuple[str, int]]:
-        """Sizes of one axis at which it is false, those near `sizes` first: its own numbers and their neighbours."""
-        numbers = {int(n) for n in self.expression.atoms() if getattr(n, "is_Integer", False)} | {2}
-        near = sorted({n + step for n in numbers for step in (-1, 0, 1)})
+        """Sizes of one axis at which it is false, the nearest first: at its own numbers, and beside the size itself.
+
+        Code that names a size (`n < 3`) may name any; what follows from a division (a window that no longer fits) is
+        of interest from half the size upwards only: nobody feeds a picture of nine pixels.
+        """
+        numbers = {int(n) for n in self.expression.atoms() if getattr(n, "is_Integer", False)}
+        plain = self.expression.count_ops() == 1
         for name in dict.fromkeys(self.names.values()):
-            for size in sorted(near, key=lambda n: abs(n - sizes[name])):
-                if 1 <= size <= most and not self.holds({**sizes, name: size}):
+            least = 1 if plain else max(1, sizes[name] // 2)
+            near = {n + step for n in (*numbers, sizes[name]) for step in (-1, 0, 1)}
+            for size in sorted(near, key=lambda n: (abs(n - sizes[name]), -n)):
+                if least <= size <= most and not self.holds({**sizes, name: size}):
                     yield name, size
 
 
@@ -164,7 +170,10 @@ def _assumptions(program: Any, symbols: Mapping[Any, tuple[str, Any]]) -> Iterat
         for deferred in environment.deferred_runtime_asserts.values()
         for one in deferred
     ]
-    said += [symbol <= program.range_constraints[symbol].upper for symbol in names]
+    ranges = {symbol: program.range_constraints[symbol] for symbol in names if symbol in program.range_constraints}
+    said += [symbol <= bounds.upper for symbol, bounds in ranges.items()]
+    # From 2 on means no more than that tracing keeps 0 and 1 apart.
+    said += [symbol >= bounds.lower for symbol, bounds in ranges.items() if bounds.lower > 2]
     for expression in dict.fromkeys(said):
         used = expression.free_symbols
         if used and used <= set(names) and expression.count_ops() <= LONGEST_ASSUMPTION:
