@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from onnx_magic.records.closeups import Closeup
 from onnx_magic.records.findings import INCONCLUSIVE, Finding
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class OutputDiff:
         finite: Whether ONNX Runtime's values are finite wherever PyTorch's are.
         passed: |actual - expected| <= atol + rtol * |expected| everywhere, same shape, same dtype, finite.
         worst: Index of the largest difference, `None` when there is none to point at.
+        closeup: Where the two differ, in a small picture and a few values; `None` where nobody asked for it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class OutputDiff:
     finite: bool
     passed: bool
     worst: tuple[int, ...] | None = None
+    closeup: Closeup | None = field(default=None, compare=False, repr=False)
 
     def __bool__(self) -> bool:
         """Whether this output passed."""
