@@ -83,8 +83,10 @@ def _int8(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _compiled(model: torch.nn.Module) -> torch.nn.Module:
-    model.eval().compile()
-    return model
+    import torch
+
+    compiled: torch.nn.Module = torch.compile(model.eval())  # type: ignore[assignment]
+    return compiled
 
 
 KINDS: Mapping[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
