@@ -103,6 +103,42 @@ def parse_tolerance(text: str) -> float:
     return value
 
 
+def parse_share(text: str) -> float:
+    """A share between 0 and 1; `99%` is 0.99.
+
+    Example:
+        >>> parse_share("99%")
+        0.99
+    """
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not 0 < value <= 1:
+        raise ValueError(f"{text} is not a share: expected more than 0, at most 1")
+    return value
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names with commas between.
+
+    Example:
+        >>> parse_names("Gather, bert.pooler")
+        ('Gather', 'bert.pooler')
+    """
+    names = tuple(name.strip() for name in text.strip("[]()").split(",") if name.strip())
+    if not names:
+        raise ValueError(f"{text!r} names nothing")
+    return names
+
+
+def names_of(value: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
+    """Names as a verb's caller may give them: one, several with commas, a tuple or list, or none."""
+    if value is None:
+        return ()
+    return parse_names(value) if isinstance(value, str) else tuple(value)
+
+
 def parse_axes(text: str) -> Axes:
     """One axis name, `no`, or `{input: {axis: name}}` as Python writes it.
 
@@ -266,6 +302,80 @@ Provider = Annotated[
 TopK = Annotated[
     int | None,
     Option("How many answers per sample. Default: the task's own.", "number", parse_int, metavar="N"),
+]
+_MODES = "onnx_magic.engine.variants.modes:mode_names"
+
+Mode = Annotated[
+    str,
+    Option(
+        "How to make it smaller: int8 needs nothing, int8-static needs data, q4 is weights only.", choices_from=_MODES
+    ),
+]
+Data = Annotated[
+    Any,
+    Option(
+        "Your own samples: texts, arrays, a DataLoader, rows of a data set; a file of texts, one a line.",
+        reads="object",
+        metavar="DATA",
+    ),
+]
+Accuracy = Annotated[
+    float | None,
+    Option(
+        "Share of answers on data that must stay the same: the worst layers are left in float until it is reached.",
+        "number",
+        parse_share,
+        metavar="SHARE",
+        per_call=True,
+    ),
+]
+Samples = Annotated[
+    int,
+    Option("How many samples of data to use at most.", "number", parse_int, metavar="N"),
+]
+Calibration = Annotated[
+    str,
+    Option(
+        "How int8-static finds the range of activations.", choices=("minmax", "entropy", "percentile"), per_call=True
+    ),
+]
+PerChannel = Annotated[
+    bool | None,
+    Option("A scale per output channel, with 8 bits. Default: yes.", "flag", parse_flag, per_call=True),
+]
+Exclude = Annotated[
+    str | tuple[str, ...] | None,
+    Option(
+        "What to leave as it is: names of nodes, operators or modules, with commas between.",
+        parse=parse_names,
+        metavar="NAMES",
+        per_call=True,
+    ),
+]
+Embeddings = Annotated[
+    bool | None,
+    Option("Quantize embeddings too. Default: yes for 8 bits, else no.", "flag", parse_flag, per_call=True),
+]
+BlockSize = Annotated[
+    int,
+    Option("Weights that share one scale, with 4 bits: 16, 32, 64, 128 or 256.", "number", parse_int, metavar="N"),
+]
+Level = Annotated[
+    str,
+    Option(
+        "How far to go: ONNX Runtime's own levels, or fusions of whole transformer layers.",
+        choices=("fusions", "basic", "extended", "all"),
+        per_call=True,
+    ),
+]
+Disable = Annotated[
+    str | tuple[str, ...] | None,
+    Option(
+        "Fusions to leave out, with commas between: EmbedLayerNormalization, Attention, BiasGelu, ...",
+        parse=parse_names,
+        metavar="NAMES",
+        per_call=True,
+    ),
 ]
 As = Annotated[
     str | None,

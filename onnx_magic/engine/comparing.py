@@ -93,6 +93,13 @@ def _cosine(a: Array, b: Array) -> float:
     return float(np.real(np.vdot(a, b)) / norms)
 
 
+def counted_positions(array: Array, mask: Array | None) -> Array | None:
+    """Which positions of a per-token output count: those that are no padding; `None` where all do."""
+    if mask is None or mask.ndim < 2 or array.ndim < mask.ndim or array.shape[: mask.ndim] != mask.shape:
+        return None
+    return mask.astype(bool)
+
+
 def compare_outputs(
     label: str,
     expected: Mapping[str, Array],
@@ -109,11 +116,9 @@ def compare_outputs(
     for name, array in expected.items():
         if name not in actual:
             continue
-        per_token = (
-            mask is not None and mask.ndim > 1 and array.ndim >= mask.ndim and array.shape[: mask.ndim] == mask.shape
+        diffs.append(
+            diff_output(name, array, actual[name], atol=atol, rtol=rtol, counted=counted_positions(array, mask))
         )
-        counted = mask.astype(bool) if per_token and mask is not None else None
-        diffs.append(diff_output(name, array, actual[name], atol=atol, rtol=rtol, counted=counted))
     same_shapes = all(d.expected_shape == d.actual_shape for d in diffs)
     margin = max((d.atol for d in diffs), default=0.0)
     agreed = agreement(task, expected, actual, feed, margin) if task and same_shapes else None
