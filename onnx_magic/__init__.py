@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from onnx_magic.errors import OnnxMagicError
     from onnx_magic.exported import ExportedModel
     from onnx_magic.records.artifact import GraphFile, Stage
+    from onnx_magic.records.benchmarks import Benchmark, Contender
     from onnx_magic.records.findings import Finding
     from onnx_magic.records.plan import Decision, ExportPlan, TaskInfo, TensorSpec
     from onnx_magic.records.results import Agreement, Comparison, OutputDiff, RunResult, SideBySide, Validation
+    from onnx_magic.records.variants import Answers, GraphChange, KeptLayer, VariantRecord
     from onnx_magic.records.views import GraphView
+    from onnx_magic.verbs.benchmark import benchmark
     from onnx_magic.verbs.compare import compare
     from onnx_magic.verbs.export import export
     from onnx_magic.verbs.load import load
     from onnx_magic.verbs.plan import plan
+    from onnx_magic.verbs.quantize import quantize
     from onnx_magic.verbs.run import run
     from onnx_magic.verbs.tasks import tasks
     from onnx_magic.verbs.view import view
@@ -30,13 +34,18 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Agreement": "records.results",
+    "Answers": "records.variants",
+    "Benchmark": "records.benchmarks",
     "Comparison": "records.results",
+    "Contender": "records.benchmarks",
     "Decision": "records.plan",
     "ExportPlan": "records.plan",
     "ExportedModel": "exported",
     "Finding": "records.findings",
+    "GraphChange": "records.variants",
     "GraphFile": "records.artifact",
     "GraphView": "records.views",
+    "KeptLayer": "records.variants",
     "OnnxMagicError": "errors",
     "OutputDiff": "records.results",
     "RunResult": "records.results",
@@ -45,10 +54,13 @@ _HOMES = {
     "TaskInfo": "records.plan",
     "TensorSpec": "records.plan",
     "Validation": "records.results",
+    "VariantRecord": "records.variants",
+    "benchmark": "verbs.benchmark",
     "compare": "verbs.compare",
     "export": "verbs.export",
     "load": "verbs.load",
     "plan": "verbs.plan",
+    "quantize": "verbs.quantize",
     "run": "verbs.run",
     "tasks": "verbs.tasks",
     "view": "verbs.view",
@@ -56,13 +68,18 @@ _HOMES = {
 
 __all__ = [
     "Agreement",
+    "Answers",
+    "Benchmark",
     "Comparison",
+    "Contender",
     "Decision",
     "ExportPlan",
     "ExportedModel",
     "Finding",
+    "GraphChange",
     "GraphFile",
     "GraphView",
+    "KeptLayer",
     "OnnxMagicError",
     "OutputDiff",
     "RunResult",
@@ -71,12 +88,15 @@ __all__ = [
     "TaskInfo",
     "TensorSpec",
     "Validation",
+    "VariantRecord",
     "__version__",
+    "benchmark",
     "compare",
     "export",
     "load",
     "load_ipython_extension",
     "plan",
+    "quantize",
     "run",
     "tasks",
     "unload_ipython_extension",

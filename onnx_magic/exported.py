@@ -16,12 +16,15 @@ from onnx_magic.records.plan import ExportPlan, TensorSpec
 from onnx_magic.records.results import Validation
 
 if TYPE_CHECKING:
+    from onnx_magic.engine.examples import Examples
     from onnx_magic.engine.exporting import ExportOutcome
     from onnx_magic.engine.flat import FlatModel
     from onnx_magic.engine.sources import ModelSource
+    from onnx_magic.engine.variants.making import VariantOutcome
+    from onnx_magic.records.variants import VariantRecord
     from onnx_magic.runtime.folder import OpenedFolder
 
-VERBS = ("run", "compare", "view")
+VERBS = ("run", "compare", "view", "quantize", "benchmark")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
 
 
@@ -54,16 +57,87 @@ class ExportedModel:
     run: Callable[..., Any]
     compare: Callable[..., Any]
     view: Callable[..., Any]
+    quantize: Callable[..., Any]
+    benchmark: Callable[..., Any]
 
-    def __init__(self, opened: OpenedFolder, *, outcome: ExportOutcome | None = None) -> None:
+    def __init__(
+        self,
+        opened: OpenedFolder,
+        *,
+        outcome: ExportOutcome | None = None,
+        parent: ExportedModel | None = None,
+        made: VariantOutcome | None = None,
+    ) -> None:
         self.opened = opened
         self._outcome = outcome
         self._source = outcome.source if outcome else None
+        self._parent = parent
+        self._made = made
+        self._variants: dict[str, tuple[Any, ExportedModel]] = {}
 
     @classmethod
     def of_outcome(cls, outcome: ExportOutcome) -> ExportedModel:
         """What an export has just made, its live source still held."""
         return cls(outcome.opened, outcome=outcome)
+
+    @classmethod
+    def of_variant(cls, made: VariantOutcome, parent: ExportedModel) -> ExportedModel:
+        """The variant that `quantize` or `optimize` has just made of `parent`, whose live source it shares."""
+        return cls(made.opened, parent=parent, made=made)
+
+    @property
+    def variant(self) -> str | None:
+        """Name of this variant: `int8`, `optimized`, ...; `None` for the plain export."""
+        return self.opened.variant
+
+    @property
+    def parent(self) -> ExportedModel | None:
+        """What this variant was made from; `None` for the plain export."""
+        if self._parent is None and self.variant is not None:
+            origin = self.opened.made.parent if self.opened.made else None
+            files = self.opened.variant_files
+            if (origin or "") in files:
+                self._parent = self._sibling(origin, files[origin or ""])
+        return self._parent
+
+    @property
+    def made(self) -> VariantRecord | None:
+        """What was done to make this variant: layers left in float, operators before and after, answers changed."""
+        return self.opened.made
+
+    @property
+    def variants(self) -> Mapping[str, ExportedModel]:
+        """All variants of the folder that are there now, by name: `{"int8": ..., "optimized": ...}`.
+
+        The plain export is not among them. Read anew each time: what was made or deleted meanwhile is seen.
+        """
+        found = {name: files for name, files in self.opened.variant_files.items() if name}
+        listed = self.opened.graphs
+        return {name: self._sibling(name, files) for name, files in found.items() if set(files) >= set(listed)}
+
+    @property
+    def plain_graphs(self) -> Mapping[str, GraphFile]:
+        """The graphs of the plain export; this variant's own where they lie alone."""
+        from onnx_magic.runtime.graphs import read_graph
+
+        if self.variant is None:
+            return self.graphs
+        files = self.opened.variant_files.get("", {})
+        return {role: read_graph(files[role]) if role in files else graph for role, graph in self.graphs.items()}
+
+    def _sibling(self, name: str | None, files: Mapping[str, Path]) -> ExportedModel:
+        """Another variant of the folder; the same object as before while its files are the same."""
+        from onnx_magic.runtime.graphs import read_graph
+
+        if name == self.variant:
+            return self
+        mark = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files.values())
+        known = self._variants.get(name or "")
+        if known is None or known[0] != mark:
+            opened = self.opened.of_variant(name, {role: read_graph(path) for role, path in files.items()})
+            known = (mark, ExportedModel(opened, parent=self if name and self.variant is None else None))
+            self._variants[name or ""] = known
+        return known[1]
 
     @property
     def path(self) -> Path:
@@ -112,8 +186,17 @@ class ExportedModel:
 
     @property
     def live(self) -> FlatModel | None:
-        """The live model as a function of the graph's inputs, until `release()`."""
+        """The live model as a function of the graph's inputs, until `release()`; a variant has its parent's."""
+        if self._outcome is None and self._parent is not None:
+            return self._parent.live
         return self._outcome.flat if self._outcome else None
+
+    @property
+    def examples(self) -> Examples | None:
+        """The inputs that the export was proven with, until `release()`; a variant has its parent's."""
+        if self._outcome is None and self._parent is not None:
+            return self._parent.examples
+        return self._outcome.examples if self._outcome else None
 
     @property
     def plan(self) -> ExportPlan | None:
@@ -128,17 +211,20 @@ class ExportedModel:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What the export did, with seconds."""
-        return self._outcome.stages if self._outcome else ()
+        done = self._outcome or self._made
+        return done.stages if done else ()
 
     @property
     def log(self) -> str:
         """All that the libraries wrote while exporting."""
-        return self._outcome.log if self._outcome else ""
+        done = self._outcome or self._made
+        return done.log if done else ""
 
     @property
     def report(self) -> ExportReport:
         """What is shown of it."""
-        return self._outcome.report if self._outcome else self.opened.report
+        done = self._outcome or self._made
+        return done.report if done else self.opened.report
 
     def require_verified(self) -> ExportedModel:
         """This model, if it is verified.
@@ -178,7 +264,9 @@ class ExportedModel:
 
     def __repr__(self) -> str:
         """One line: name, task, verdict, path."""
-        return f"<ExportedModel {self.name} ({self.task or 'plain module'}), {self.validation.status}: {self.path}>"
+        which = f" {self.variant}" if self.variant else ""
+        task = self.task or "plain module"
+        return f"<ExportedModel {self.name}{which} ({task}), {self.validation.status}: {self.path}>"
 
 
 for _name in VERBS:

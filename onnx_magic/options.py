@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 import inspect
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
@@ -99,7 +99,7 @@ def parse_names(text: str) -> tuple[str, ...]:
         >>> parse_names("int8, q4")
         ('int8', 'q4')
     """
-    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip(" []()"))))
     if not names:
         raise ValueError(f"{text!r} names nothing: expected names with commas between them")
     return names
@@ -114,6 +114,63 @@ def parse_tolerance(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError(f"{text} is not a tolerance: expected 0 or above")
     return value
+
+
+def parse_share(text: str) -> float:
+    """A share between 0 and 1; `99%` is 0.99.
+
+    Example:
+        >>> parse_share("99%")
+        0.99
+    """
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not 0 < value <= 1:
+        raise ValueError(f"{text} is not a share: expected more than 0, at most 1")
+    return value
+
+
+def names_of(value: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
+    """Names as a verb's caller may give them: one, several with commas, a tuple or list, or none."""
+    if value is None:
+        return ()
+    return parse_names(value) if isinstance(value, str) else tuple(value)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Sizes of an axis with commas between, each once.
+
+    Example:
+        >>> parse_sizes("1,8,32")
+        (1, 8, 32)
+    """
+    try:
+        sizes = tuple(dict.fromkeys(int(part) for part in text.strip("[]() ").split(",") if part.strip()))
+    except ValueError:
+        raise ValueError(f"{text!r} are no sizes: expected whole numbers with commas between them") from None
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"{text!r} are no sizes: expected 1 or above")
+    return sizes
+
+
+def sizes_of(name: str, value: int | str | Sequence[int] | None) -> tuple[int, ...]:
+    """Sizes as a verb's caller may give them: one, several with commas, a list, or none.
+
+    Raises:
+        UsageError: what is given are no sizes.
+    """
+    if value is None:
+        return ()
+    try:
+        return parse_sizes(value if isinstance(value, str) else ",".join(map(str, _listed(value))))
+    except ValueError as error:
+        raise UsageError(f"{name}={value!r}: {error}", fix=f"{name}=1,8") from None
+
+
+def _listed(value: int | Sequence[int]) -> Sequence[int]:
+    return (value,) if isinstance(value, int) else value
 
 
 def parse_axes(text: str) -> Axes:
@@ -280,6 +337,80 @@ TopK = Annotated[
     int | None,
     Option("How many answers per sample. Default: the task's own.", "number", parse_int, metavar="N"),
 ]
+_MODES = "onnx_magic.engine.variants.modes:mode_names"
+
+Mode = Annotated[
+    str,
+    Option(
+        "How to make it smaller: int8 needs nothing, int8-static needs data, q4 is weights only.", choices_from=_MODES
+    ),
+]
+Data = Annotated[
+    Any,
+    Option(
+        "Your own samples: texts, arrays, a DataLoader, rows of a data set; a file of texts, one a line.",
+        reads="object",
+        metavar="DATA",
+    ),
+]
+Accuracy = Annotated[
+    float | None,
+    Option(
+        "Share of answers on data that must stay the same: the worst layers are left in float until it is reached.",
+        "number",
+        parse_share,
+        metavar="SHARE",
+        per_call=True,
+    ),
+]
+Samples = Annotated[
+    int,
+    Option("How many samples of data to use at most.", "number", parse_int, metavar="N"),
+]
+Calibration = Annotated[
+    str,
+    Option(
+        "How int8-static finds the range of activations.", choices=("minmax", "entropy", "percentile"), per_call=True
+    ),
+]
+PerChannel = Annotated[
+    bool | None,
+    Option("A scale per output channel, with 8 bits. Default: yes.", "flag", parse_flag, per_call=True),
+]
+Exclude = Annotated[
+    str | tuple[str, ...] | None,
+    Option(
+        "What to leave as it is: names of nodes, operators or modules, with commas between.",
+        parse=parse_names,
+        metavar="NAMES",
+        per_call=True,
+    ),
+]
+Embeddings = Annotated[
+    bool | None,
+    Option("Quantize embeddings too. Default: yes for 8 bits, else no.", "flag", parse_flag, per_call=True),
+]
+BlockSize = Annotated[
+    int,
+    Option("Weights that share one scale, with 4 bits: 16, 32, 64, 128 or 256.", "number", parse_int, metavar="N"),
+]
+Level = Annotated[
+    str,
+    Option(
+        "How far to go: ONNX Runtime's own levels, or fusions of whole transformer layers.",
+        choices=("fusions", "basic", "extended", "all"),
+        per_call=True,
+    ),
+]
+Disable = Annotated[
+    str | tuple[str, ...] | None,
+    Option(
+        "Fusions to leave out, with commas between: EmbedLayerNormalization, Attention, BiasGelu, ...",
+        parse=parse_names,
+        metavar="NAMES",
+        per_call=True,
+    ),
+]
 As = Annotated[
     str | None,
     Option(
@@ -309,6 +440,30 @@ Lines = Annotated[
 Variants = Annotated[
     tuple[str, ...],
     Option("Variants that answer beside the plain export: int8,q4.", parse=parse_names, metavar="NAMES", per_call=True),
+]
+Sizes = Annotated[
+    int | str | tuple[int, ...] | None,
+    Option(
+        "Sizes to measure, with commas between. Default: 1,8 for batch and 32,128 for length.",
+        parse=parse_sizes,
+        metavar="N,N",
+    ),
+]
+Compiled = Annotated[
+    bool,
+    Option("Measure torch.compile too: it needs a C++ compiler, and minutes for some models.", "flag", parse_flag),
+]
+Rounds = Annotated[
+    int,
+    Option("How often each contender has its turn.", "number", parse_int, metavar="N"),
+]
+Threads = Annotated[
+    int | None,
+    Option("Threads within one operator, for both sides. Default: the cores.", "number", parse_int, metavar="N"),
+]
+InterOp = Annotated[
+    int,
+    Option("Operators that may run at the same time, for both sides.", "number", parse_int, metavar="N"),
 ]
 Time = Annotated[
     bool,

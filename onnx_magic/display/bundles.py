@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from onnx_magic.display.answers import result_blocks
+from onnx_magic.display.benchmark import benchmark_blocks
 from onnx_magic.display.blocks import Blocks
 from onnx_magic.display.comparison import comparison_blocks, diff_blocks
 from onnx_magic.display.exported import graph_blocks, report_blocks
@@ -21,6 +22,7 @@ from onnx_magic.display.text import text
 from onnx_magic.display.verdict import validation_blocks
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
+from onnx_magic.records.benchmarks import Benchmark
 from onnx_magic.records.findings import Finding
 from onnx_magic.records.latency import Latency
 from onnx_magic.records.plan import ExportPlan, TaskInfo, TensorSpec
@@ -38,6 +40,7 @@ _BLOCKS: Mapping[type, Callable[[Any], Blocks]] = {
     RunResult: result_blocks,
     SideBySide: side_by_side_blocks,
     Latency: latency_blocks,
+    Benchmark: benchmark_blocks,
     GraphFile: graph_blocks,
     GraphView: view_blocks,
     TensorSpec: spec_blocks,

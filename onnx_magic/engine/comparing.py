@@ -84,6 +84,13 @@ def _index(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(at) for at in np.unravel_index(position, shape))
 
 
+def counted_positions(array: Array, mask: Array | None) -> Array | None:
+    """Which positions of a per-token output count: those that are no padding; `None` where all do."""
+    if mask is None or mask.ndim < 2 or array.ndim < mask.ndim or array.shape[: mask.ndim] != mask.shape:
+        return None
+    return mask.astype(bool)
+
+
 def compare_outputs(
     label: str,
     expected: Mapping[str, Array],
@@ -112,10 +119,7 @@ def compare_outputs(
     for name, array in expected.items():
         if name not in actual:
             continue
-        per_token = (
-            mask is not None and mask.ndim > 1 and array.ndim >= mask.ndim and array.shape[: mask.ndim] == mask.shape
-        )
-        counted = mask.astype(bool) if per_token and mask is not None else None
+        counted = counted_positions(array, mask)
         diffs.append(diff_output(name, array, actual[name], atol=atol, rtol=rtol, counted=counted, closeup=closeup))
     same_shapes = all(d.expected_shape == d.actual_shape for d in diffs)
     margin = max((d.atol for d in diffs), default=0.0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.asking import settled_arguments
 from onnx_magic.engine.converting import Attempt, convert_and_prove
+from onnx_magic.engine.examples import Examples
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.locking import export_lock
 from onnx_magic.engine.planning import prepare
@@ -66,6 +67,7 @@ class ExportOutcome:
         plan: What was decided.
         report: What is shown.
         log: What the libraries wrote.
+        examples: The inputs it was proven with, and others like them at any size; `None` once released.
     """
 
     opened: OpenedFolder
@@ -74,6 +76,7 @@ class ExportOutcome:
     plan: ExportPlan
     report: ExportReport
     log: str
+    examples: Examples | None = None
 
     @property
     def validation(self) -> Validation:
@@ -87,7 +90,7 @@ class ExportOutcome:
 
     def released(self) -> ExportOutcome:
         """The same without the live model."""
-        return dataclasses.replace(self, source=None, flat=None)
+        return dataclasses.replace(self, source=None, flat=None, examples=None)
 
 
 def make_plan(request: ExportRequest) -> ExportPlan:
@@ -130,7 +133,7 @@ def run_export(request: ExportRequest) -> ExportOutcome:
         decisions=plan.decisions,
         findings=attempt.findings,
     )
-    return ExportOutcome(opened, source, attempt.prepared.flat, plan, report, done.log)
+    return ExportOutcome(opened, source, attempt.prepared.flat, plan, report, done.log, attempt.prepared.examples)
 
 
 def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:

@@ -213,7 +213,7 @@ def build_manifest(
         source=portable_origin(source.origin),
         fingerprint=source.fingerprint,
         exporter=exporter,
-        graphs={role: _graph_entry(graph) for role, graph in graphs.items()},
+        graphs={role: graph_entry(graph) for role, graph in graphs.items()},
         axes={name: {str(axis): dim for axis, dim in moving.items()} for name, moving in axes.items() if moving},
         labels={str(index): label for index, label in source.labels.items()},
         tolerances={"atol": dict(validation.atol), "rtol": dict(validation.rtol)},
@@ -225,7 +225,8 @@ def build_manifest(
     )
 
 
-def _graph_entry(graph: GraphFile) -> dict[str, Any]:
+def graph_entry(graph: GraphFile) -> dict[str, Any]:
+    """A graph as the manifest lists it."""
     return {
         "path": graph.path.name,
         "opset": graph.opset,

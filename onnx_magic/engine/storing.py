@@ -183,7 +183,7 @@ def prepare_output(
         folder, file = _target(output, name, fingerprint, portable_origin(origin), task)
         _check_kind(folder, file)
         created = _make_folders(folder if file is not None else folder.parent)
-        place = OutputPlace(folder, file, _make_staging(folder, file), created=created)
+        place = OutputPlace(folder, file, make_staging(folder, file), created=created)
         # An interrupt may come before the `with`: then the place goes when nobody holds it any more.
         weakref.finalize(place, _discard, place.staging, created, os.getpid())
         try:
@@ -245,7 +245,7 @@ def _make_folders(folder: Path) -> tuple[Path, ...]:
     return tuple(path.resolve() for path in reversed(missing))
 
 
-def _make_staging(folder: Path, file: str | None) -> Path:
+def make_staging(folder: Path, file: str | None) -> Path:
     """A new hidden folder on the target's own file system: beside it, or in it where the parent will not do."""
     resolved = folder.resolve()
     is_inside = file is not None or (

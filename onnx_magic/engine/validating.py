@@ -288,6 +288,11 @@ def feeds(examples: Examples) -> Iterator[dict[str, Array]]:
     return (_feed(examples, case) for case in cases(examples))
 
 
+def labelled_feeds(examples: Examples) -> list[tuple[str, dict[str, Array]]]:
+    """The cases' labels and what they feed, for whoever proves another graph of the same model."""
+    return [(case.label, _feed(examples, case)) for case in cases(examples)]
+
+
 def _feed(examples: Examples, case: Case) -> dict[str, Array]:
     return dict(examples.traced) if case.sizes is None else examples.at(case.seed, **case.sizes)
 

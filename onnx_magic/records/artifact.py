@@ -11,6 +11,7 @@ from typing import Any
 from onnx_magic.records.findings import Finding
 from onnx_magic.records.plan import Decision, TensorSpec
 from onnx_magic.records.results import Validation
+from onnx_magic.records.variants import VariantRecord
 
 MANIFEST_NAME = "onnx_magic.json"
 MANIFEST_FORMAT = 1
@@ -144,6 +145,7 @@ class ExportReport:
         decisions: Who decided what (axes as `input_ids[0]`).
         variant: Name of the variant, `None` for the plain export.
         findings: Findings that belong to the export, not to the verdict (fallback, quirks, opset).
+        made: What was done to make it, where it is a variant.
     """
 
     name: str
@@ -157,3 +159,4 @@ class ExportReport:
     decisions: tuple[Decision, ...] = ()
     variant: str | None = None
     findings: tuple[Finding, ...] = ()
+    made: VariantRecord | None = None

@@ -33,6 +33,13 @@ CODES = {
     "quirk-applied": "a known quirk of this architecture was worked around",
     "too-few-shapes": "fewer shapes than usual could be tried",
     "not-validated": "validation was switched off",
+    "float-reference": "a variant was held against the float graph, for PyTorch could not be had",
+    "variant-stale": "a variant was made from other weights than the export's",
+    "accuracy-missed": "the agreement that was asked for was not reached",
+    "layers-kept": "layers of a variant stayed as they were",
+    "half-overflow": "values of a layer do not fit into float16",
+    "nothing-changed": "an optimisation found nothing to change",
+    "provider-bound": "a graph was made for one execution provider",
 }
 """Every code a Finding may carry, and what it means."""
 

@@ -10,10 +10,11 @@ from onnx_magic.errors import GraphFileError
 from onnx_magic.records.artifact import ExportReport, GraphFile, Manifest
 from onnx_magic.records.plan import Decision
 from onnx_magic.records.results import Validation
+from onnx_magic.records.variants import VariantRecord
 from onnx_magic.runtime.graphs import read_graph
 from onnx_magic.runtime.imaging import ImageProcessor, load_image_processor
-from onnx_magic.runtime.layout import find_layout, find_root, split_variant
-from onnx_magic.runtime.manifests import read_manifest, validation_of
+from onnx_magic.runtime.layout import find_layout, find_root, find_variants, remake, split_variant
+from onnx_magic.runtime.manifests import read_manifest, validation_of, variant_record
 from onnx_magic.runtime.sessions import Session, find_provider, open_session
 from onnx_magic.runtime.tokenizing import TextTokenizer, load_tokenizer, read_json
 
@@ -47,6 +48,7 @@ class OpenedFolder:
         tokenizer: Used in place of the folder's own.
         image_processor: Used in place of the folder's own.
         validation: The verdict; from the manifest when not given.
+        made: What was done to make the variant; from the manifest when not given.
 
     Example:
         >>> opened = open_folder(Path("sentiment-mini-onnx"))  # doctest: +SKIP
@@ -66,6 +68,7 @@ class OpenedFolder:
         tokenizer: TextTokenizer | None = _UNREAD,
         image_processor: ImageProcessor | None = _UNREAD,
         validation: Validation | None = None,
+        made: VariantRecord | None = None,
     ) -> None:
         self.folder = folder
         self.graphs = dict(graphs)
@@ -76,6 +79,7 @@ class OpenedFolder:
         self._tokenizer = tokenizer
         self._image_processor = image_processor
         self._validation = validation
+        self._made = made
         self._sessions: dict[str, Session] = {}
 
     @property
@@ -144,6 +148,39 @@ class OpenedFolder:
         return self._validation
 
     @property
+    def made(self) -> VariantRecord | None:
+        """What was done to make this variant; `None` for the plain export, and where no manifest tells it."""
+        if self._made is None and self.variant is not None:
+            self._made = variant_record(self.folder, self.manifest, self.variant)
+        return self._made
+
+    @property
+    def variant_files(self) -> dict[str, dict[str, Path]]:
+        """`{variant: {graph: file}}` of what lies beside these graphs now, the plain export as `""`."""
+        return find_variants({role: graph.path for role, graph in self.graphs.items()})
+
+    def of_variant(
+        self,
+        variant: str | None,
+        graphs: Mapping[str, GraphFile],
+        validation: Validation | None = None,
+        made: VariantRecord | None = None,
+    ) -> OpenedFolder:
+        """The same folder, opened at another variant; the manifest is read anew."""
+        return OpenedFolder(
+            self.folder,
+            graphs,
+            manifest=read_manifest(self.folder) if self.manifest else None,
+            variant=variant,
+            name=self.name,
+            config=self._config,
+            tokenizer=self._tokenizer,
+            image_processor=self._image_processor,
+            validation=validation,
+            made=made,
+        )
+
+    @property
     def report(self) -> ExportReport:
         """What is shown of it; the stages of the export are not kept on disk."""
         return ExportReport(
@@ -157,6 +194,7 @@ class OpenedFolder:
             validation=self.validation,
             decisions=tuple(Decision(**row) for row in self.manifest.decisions) if self.manifest else (),
             variant=self.variant,
+            made=self.made,
         )
 
     def session(self, provider: str | None = None) -> Session:
@@ -168,6 +206,11 @@ class OpenedFolder:
         """
         name = find_provider(provider)
         if name not in self._sessions:
+            if not self.graph.path.is_file():
+                which = f"variant {self.variant}" if self.variant else "the export"
+                raise GraphFileError(
+                    f"{self.graph.path} is gone: {which} was deleted since it was opened", fix=remake(self.variant)
+                )
             self._sessions[name] = Session(open_session(self.graph.path, name))
         return self._sessions[name]
 
@@ -185,8 +228,8 @@ def open_folder(path: Path, variant: str | None = None) -> OpenedFolder:
 
     Args:
         path: A folder with an onnx_magic.json, a folder with a bare model.onnx, or the file.
-        variant: `quantized`, `int8`, `uint8`, `fp16`, `q4`, `q4f16`, `optimized`; the plain export, or the file given,
-            when `None`.
+        variant: `int8`, `int8-static`, `uint8`, `fp16`, `q4`, `q4f16`, `optimized`; the plain export, or the file
+            given, when `None`.
 
     Raises:
         GraphFileError: nothing there that is an ONNX model, or a manifest that cannot be read.
@@ -199,6 +242,8 @@ def open_folder(path: Path, variant: str | None = None) -> OpenedFolder:
         manifest = None
     listed = {role: root / entry["path"] for role, entry in manifest.graphs.items()} if manifest else {}
     layout = find_layout(path, root, listed)
+    if manifest and variant in manifest.variants and variant not in layout.files:
+        raise GraphFileError(f"{root}: the file of variant {variant} is gone", fix=remake(variant))
     chosen, files = layout.choose(variant)
     graphs = {role: read_graph(file) for role, file in files.items()}
     name = manifest.name if manifest else layout.name

@@ -14,15 +14,16 @@ from onnx_magic.records.artifact import MANIFEST_NAME
 SUBFOLDER = "onnx"
 
 VARIANT_SUFFIXES = {
-    "quantized": "quantized",
-    "int8": "int8",
+    "int8": "quantized",
+    "int8-static": "int8",
     "uint8": "uint8",
     "fp16": "fp16",
     "q4": "q4",
     "q4f16": "q4f16",
     "optimized": "optimized",
 }
-"""Variant → how its file's name ends, after `_` (transformers.js) or `-` (the old script)."""
+"""Variant, called as the mode that makes it → how its file's name ends, after `_` (transformers.js) or `-` (the old
+script)."""
 
 _STEMS = {
     "model": ("model",),
@@ -34,8 +35,9 @@ _STEMS = {
 _BESIDE = (MANIFEST_NAME, "config.json", "tokenizer.json", "vocab.txt", "preprocessor_config.json")
 
 
-_ALIASES = {"q8": "quantized"}
-"""What transformers.js calls a variant in its code, and in its file names."""
+_ALIASES = {"q8": ("int8",), "quantized": ("int8",), "int8": ("int8", "int8-static")}
+"""Other names of a variant, as transformers.js has them in its code and in its file names → the one that is meant,
+the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Layout:
         Raises:
             UsageError: it is not there; names those that are.
         """
-        wanted = self.opened if variant is None else _ALIASES.get(variant, variant)
+        meant = (self.opened,) if variant is None else _ALIASES.get(variant, (variant,))
+        wanted = next((name for name in meant if name in self.files), meant[0])
         if wanted not in self.files:
             there = sorted(name for name in self.files if name)
             has = f"it has {', '.join(there)}" if there else "it has the plain export only"
@@ -120,13 +123,62 @@ def split_variant(stem: str) -> tuple[str, str]:
 
     Example:
         >>> split_variant("model_int8"), split_variant("model")
-        (('model', 'int8'), ('model', ''))
+        (('model', 'int8-static'), ('model', ''))
     """
     for variant, suffix in VARIANT_SUFFIXES.items():
         for joint in "_-":
             if stem.endswith(joint + suffix) and len(stem) > len(joint + suffix):
                 return stem.removesuffix(joint + suffix), variant
     return stem, ""
+
+
+def find_variants(graphs: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """`{variant: {graph: file}}` of the files that lie beside these graphs, whichever variant these are of themselves.
+
+    The plain export is `""`. A variant that lacks a graph which another has is listed with those that it has.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    for role, path in graphs.items():
+        for variant, files in _variants(path.parent, {role: (split_variant(path.stem)[0],)}).items():
+            found.setdefault(variant, {}).update(files)
+    return found
+
+
+def variant_path(plain: Path, variant: str, *, subfolder: bool) -> Path:
+    """Where a variant of a graph lies: `model_int8.onnx` in our folders, `bert-quantized.onnx` beside a bare file.
+
+    Args:
+        plain: The graph's file, of whichever variant.
+        variant: A key of `VARIANT_SUFFIXES`.
+        subfolder: Whether the graphs are laid out as transformers.js and optimum do it.
+
+    Example:
+        >>> variant_path(Path("bert.onnx"), "int8", subfolder=False).name
+        'bert-quantized.onnx'
+    """
+    base = split_variant(plain.stem)[0]
+    return plain.with_name(f"{base}{'_' if subfolder else '-'}{VARIANT_SUFFIXES[variant]}.onnx")
+
+
+def remake(variant: str | None) -> str:
+    """The line that makes a variant again.
+
+    Example:
+        >>> remake("q4")
+        "exported.quantize('q4')"
+    """
+    if variant is None:
+        return "exported = %onnx_export model"
+    if variant == "optimized":
+        return "exported.optimize()"
+    return f"exported.quantize({variant!r}{', data=texts' if variant == 'int8-static' else ''})"
+
+
+def laid_out(plain: Path) -> bool:
+    """Whether a graph lies as transformers.js and optimum lay it out: in `onnx/`, or under a name of theirs."""
+    return plain.parent.name == SUBFOLDER or split_variant(plain.stem)[0] in {
+        s for names in _STEMS.values() for s in names
+    }
 
 
 def _variants(folder: Path, stems: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, Path]]:

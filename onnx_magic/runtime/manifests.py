@@ -9,9 +9,12 @@ from typing import Any
 
 from onnx_magic.errors import GraphFileError
 from onnx_magic.records.artifact import MANIFEST_NAME, GraphFile, Manifest
+from onnx_magic.records.findings import Finding
 from onnx_magic.records.plan import Decision
 from onnx_magic.records.results import Validation
 from onnx_magic.records.serial import validation_from_json
+from onnx_magic.records.variants import VariantRecord
+from onnx_magic.runtime.layout import remake
 from onnx_magic.runtime.tokenizing import read_json
 
 _UNCHECKED = Validation(checked=False)
@@ -53,11 +56,29 @@ def validation_of(
     record: Mapping[str, Any] = {"graphs": manifest.graphs, "validated": manifest.validated}
     if variant is not None:
         record = manifest.variants.get(variant, {})
+    if record.get("stale"):
+        stale = f"variant {variant} was made from other weights than the export's"
+        return Validation(findings=(Finding("variant-stale", stale, "warning", remake(variant)),), checked=False)
     entries = record.get("graphs", {})
     if not all(_is_file(folder, graph, entries.get(role)) for role, graph in graphs.items()):
         return _UNCHECKED
     try:
         return validation_from_json(record.get("validated", {}))
+    except ValueError as error:
+        raise GraphFileError(f"{folder / MANIFEST_NAME} cannot be read: {error}", fix=_FIX) from error
+
+
+def variant_record(folder: Path, manifest: Manifest | None, variant: str) -> VariantRecord | None:
+    """What the manifest says was done to make a variant; `None` where it says nothing.
+
+    Raises:
+        GraphFileError: it cannot be read.
+    """
+    entry = manifest.variants.get(variant) if manifest is not None else None
+    if entry is None or "title" not in entry:
+        return None
+    try:
+        return VariantRecord.from_json({"name": variant, **entry})
     except ValueError as error:
         raise GraphFileError(f"{folder / MANIFEST_NAME} cannot be read: {error}", fix=_FIX) from error
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnx_magic import options
+from onnx_magic.errors import UsageError
+from onnx_magic.exported import ExportedModel
 
 if TYPE_CHECKING:
     from onnx_magic.records.benchmarks import Benchmark
@@ -43,16 +45,17 @@ def benchmark(
         >>> bench.speed_up("ONNX Runtime", "batch 1, length 32")  # doctest: +SKIP
         2.1
     """
-    from onnx_magic.exported import as_exported
     from onnx_magic.engine.variants.contest import ContestRequest, run_contest
+    from onnx_magic.exported import as_exported
 
     target = as_exported(exported)
-    found = target.variants
-    plain = target if target.variant is None else target.plain
+    while target.variant is not None and target.parent is not None:  # of a variant all is measured, as of the export
+        target = target.parent
+    chosen = _chosen(target, options.names_of(variants))
     request = ContestRequest(
         inputs=inputs,
-        batches=options.sizes_of(batch),
-        lengths=options.sizes_of(length),
+        batches=options.sizes_of("batch", batch),
+        lengths=options.sizes_of("length", length),
         against=against,
         compiled=compiled,
         rounds=rounds,
@@ -60,5 +63,17 @@ def benchmark(
         inter_op=inter_op,
         provider=provider,
     )
-    chosen = options.chosen(variants, found, f"{target.name} has no variant")
-    return run_contest(plain.opened, {name: found[name].opened for name in chosen}, plain.live, request)
+    return run_contest(target.opened, {name: one.opened for name, one in chosen.items()}, target.live, request)
+
+
+def _chosen(exported: ExportedModel, names: tuple[str, ...]) -> dict[str, ExportedModel]:
+    """The variants that are named; all of them when none is."""
+    found = exported.variants
+    for name in names:
+        if name not in found:
+            known = ", ".join(found) or "none"
+            raise UsageError(
+                f"{exported.name} has no variant {name!r}; it has {known}",
+                fix=f"variants={','.join(found)}" if found else "exported.quantize()",
+            )
+    return {name: one for name, one in found.items() if not names or name in names}

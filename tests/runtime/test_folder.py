@@ -17,6 +17,7 @@ from onnx_magic.records.results import Agreement, Comparison, OutputDiff, Valida
 from onnx_magic.records.serial import validation_to_json
 from onnx_magic.runtime.folder import OpenedFolder, open_folder
 from onnx_magic.runtime.graphs import read_graph
+from onnx_magic.runtime.layout import VARIANT_SUFFIXES
 
 Write = Callable[..., Path]
 
@@ -126,7 +127,7 @@ def test_the_old_scripts_layout(tmp_path: Path, make_linear: Write) -> None:
     opened = open_folder(tmp_path)
     assert opened.graph.path.name == "bert.onnx" and opened.validation.status == "verified"
     quantized = open_folder(tmp_path, "quantized")
-    assert quantized.graph.path.name == "bert-quantized.onnx" and quantized.variant == "quantized"
+    assert quantized.graph.path.name == "bert-quantized.onnx" and quantized.variant == "int8"
     assert open_folder(tmp_path / "bert-optimized.onnx").variant == "optimized"
     # A neighbour that the manifest does not speak of takes nothing from it.
     other = open_folder(tmp_path / "other.onnx")
@@ -138,28 +139,35 @@ def copy_variants(folder: Path, *suffixes: str) -> None:
         shutil.copy(folder / "onnx" / "model.onnx", folder / "onnx" / f"model{suffix}.onnx")
 
 
-@pytest.mark.parametrize("variant", ["quantized", "int8", "uint8", "fp16", "q4", "q4f16", "optimized"])
-def test_variants_are_found_by_their_suffix(exported: Path, variant: str) -> None:
-    copy_variants(exported, f"_{variant}")
+@pytest.mark.parametrize(("variant", "suffix"), VARIANT_SUFFIXES.items())
+def test_variants_are_found_by_their_suffix(exported: Path, variant: str, suffix: str) -> None:
+    copy_variants(exported, f"_{suffix}")
     opened = open_folder(exported, variant)
     assert opened.variant == opened.report.variant == variant
-    assert opened.graph.path.name == f"model_{variant}.onnx"
+    assert opened.graph.path.name == f"model_{suffix}.onnx"
     assert open_folder(opened.graph.path).variant == variant
     assert open_folder(exported).variant is None
 
 
 def test_q8_is_what_transformers_js_calls_quantized(exported: Path) -> None:
     copy_variants(exported, "_quantized")
-    assert open_folder(exported, "q8").variant == "quantized"
+    assert open_folder(exported, "q8").variant == open_folder(exported, "quantized").variant == "int8"
+
+
+def test_int8_is_the_dynamic_one_and_the_static_one_where_that_is_alone(exported: Path) -> None:
+    copy_variants(exported, "_int8")
+    assert open_folder(exported, "int8").variant == "int8-static"
+    copy_variants(exported, "_quantized")
+    assert open_folder(exported, "int8").graph.path.name == "model_quantized.onnx"
 
 
 def test_a_variant_that_is_not_there_names_those_that_are(exported: Path) -> None:
     with pytest.raises(UsageError, match="the plain export only"):
         open_folder(exported, "fp16")
     copy_variants(exported, "_int8", "_q4")
-    with pytest.raises(UsageError, match="'fp16': it has int8, q4") as caught:
+    with pytest.raises(UsageError, match="'fp16': it has int8-static, q4") as caught:
         open_folder(exported, "fp16")
-    assert caught.value.fix == "variant=int8"
+    assert caught.value.fix == "variant=int8-static"
 
 
 def test_the_verdict_is_of_the_very_file(exported: Path) -> None:
@@ -168,7 +176,7 @@ def test_the_verdict_is_of_the_very_file(exported: Path) -> None:
     assert open_folder(exported, "int8").validation.status == "unchecked"
     entry = {"path": "onnx/model_int8.onnx"}
     record = {"graphs": {"model": entry}, "validated": validation_to_json(VERIFIED)}
-    write_manifest(exported, variants={"int8": record})
+    write_manifest(exported, variants={"int8-static": record})
     assert open_folder(exported, "int8").validation.status == "verified"
     size = (exported / "onnx" / "model.onnx").stat().st_size
     for noted, status in ((size, "verified"), (size + 1, "unchecked")):

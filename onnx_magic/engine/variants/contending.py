@@ -6,10 +6,10 @@ import copy
 import os
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,10 +80,10 @@ def make_loads(
         first = next(iter(feed.values()))
         return (Load("your inputs", {}, int(first.shape[0]) if first.ndim else 1),), [feed]
     names = {part for spec in opened.graph.inputs for dim in spec.shape if isinstance(dim, str) for part in _parts(dim)}
-    for word, axis, sizes in (("batch", BATCH, batches), ("length", LENGTH, lengths)):
-        if sizes and axis not in names:
+    for word, axis, wanted in (("batch", BATCH, batches), ("length", LENGTH, lengths)):
+        if wanted and axis not in names:
             raise UsageError(
-                f"{word}={','.join(map(str, sizes))}: {opened.name} has no dynamic axis {axis}; "
+                f"{word}={','.join(map(str, wanted))}: {opened.name} has no dynamic axis {axis}; "
                 f"it has {', '.join(sorted(names)) or 'none'}",
                 fix=f"leave {word} out",
             )
@@ -131,7 +131,8 @@ def make_entries(
     """
     provider = find_provider(settings.provider)
     feeds_file = place / "feeds.npz"
-    np.savez(feeds_file, **{f"{i}/{name}": array for i, feed in enumerate(feeds) for name, array in feed.items()})
+    arrays: dict[str, Any] = {f"{i}/{name}": array for i, feed in enumerate(feeds) for name, array in feed.items()}
+    np.savez(feeds_file, **arrays)
     common = {
         "feeds": str(feeds_file),
         "loads": len(feeds),
@@ -172,7 +173,7 @@ def _pickled(flat: FlatModel, path: Path) -> Path | None:
     return path
 
 
-def _here(flat: FlatModel, kind: str, feeds: Sequence[Mapping[str, Array]]) -> object:
+def _here(flat: FlatModel, kind: str, feeds: Sequence[Mapping[str, Array]]) -> Callable[[], Contestant]:
     def make() -> Contestant:
         import torch
 

@@ -1,0 +1,89 @@
+"""`quantize` as it is asked for, carried out: the options made sense of, then one graph after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnx_magic.engine.variants.calibrating import read_data, samples_in
+from onnx_magic.engine.variants.making import (
+    Making,
+    Parent,
+    Recorder,
+    VariantOutcome,
+    finish,
+    making,
+    refuse_quantized,
+)
+from onnx_magic.engine.variants.modes import Mode, find_mode
+from onnx_magic.engine.variants.quantizing import Source, Wish, prepare_source, quantize_graph
+from onnx_magic.errors import UsageError
+from onnx_magic.events import stage
+from onnx_magic.records.artifact import GraphFile
+from onnx_magic.records.variants import VariantRecord
+
+SAMPLES = 256
+"""Samples of the user's data that are used, unless more are asked for."""
+
+
+@dataclass(frozen=True)
+class QuantizeRequest:
+    """What `quantize` was asked: its options, see `verbs.quantize`."""
+
+    mode: str
+    data: Any = None
+    accuracy: float | None = None
+    samples: int = SAMPLES
+    wish: Wish = field(default_factory=Wish)
+    overwrite: bool = False
+
+
+def run_quantize(parent: Parent, request: QuantizeRequest) -> VariantOutcome:
+    """Make a quantised variant and prove it; see `verbs.quantize` for what is raised."""
+    mode = find_mode(request.mode)
+    _check(parent, mode, request)
+    with making(parent, mode.name, overwrite=request.overwrite) as (made, seen):
+        if request.data is not None:
+            with stage("calibrate" if mode.needs_data else "data") as row:
+                made.feeds = read_data(parent.opened, request.data, request.samples)
+                row.detail = f"{samples_in(made.feeds)} samples"
+        graphs, record = _quantized(made, mode, request, seen)
+        return finish(made, record, graphs, mode.tolerance, seen)
+
+
+def _check(parent: Parent, mode: Mode, request: QuantizeRequest) -> None:
+    refuse_quantized(parent.opened, "quantize")
+    several = len(parent.opened.graphs) > 1
+    if several and (mode.needs_data or request.data is not None or request.accuracy is not None):
+        raise UsageError(
+            f"data is fed to one graph, and {parent.opened.name} has {', '.join(parent.opened.graphs)}",
+            fix="mode=int8  # dynamic: needs no data",
+        )
+    if mode.needs_data and request.data is None:
+        raise UsageError(
+            f"mode {mode.name} needs data to measure the activations on: a few dozen samples of your own",
+            fix="data=texts  # or arrays, a DataLoader, rows of a data set; mode=int8 needs none",
+        )
+    if request.accuracy is not None and request.data is None:
+        raise UsageError("accuracy= is measured on your data, and none was given", fix="data=texts")
+    if request.samples < 1:
+        raise UsageError(f"samples={request.samples}: expected 1 or more", fix="samples=256")
+
+
+def _quantized(
+    made: Making, mode: Mode, request: QuantizeRequest, seen: Recorder
+) -> tuple[dict[str, GraphFile], VariantRecord]:
+    graphs: dict[str, GraphFile] = {}
+    sources: list[Source] = []
+    for role, graph in made.parent.opened.graphs.items():
+        with stage("quantize") as row:
+            row.detail = mode.title
+            source = prepare_source(graph.path, made.place.work, role, mode, request.wish)
+            model = quantize_graph(source, mode, request.wish, source.path.with_name("quantized.onnx"), made.feeds)
+            graphs[role] = made.place.write(role, model)
+            sources.append(source)
+    kept = tuple(layer for source in sources for layer in source.kept.values())
+    options = {name: value for name, value in dataclasses.asdict(request.wish).items() if value not in (None, ())}
+    record = VariantRecord(mode.name, mode.title, kept=kept, options=options, accuracy=request.accuracy)
+    return graphs, record

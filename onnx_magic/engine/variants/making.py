@@ -1,0 +1,270 @@
+"""The way of a variant: read the data → change each graph → prove it → move it beside its parent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from onnx_magic.engine.locking import export_lock
+from onnx_magic.engine.packing import graph_entry
+from onnx_magic.engine.quiet import Log, quiet
+from onnx_magic.engine.variants.modes import QUANTIZED_OPERATORS, Tolerance
+from onnx_magic.engine.variants.places import VariantPlace, files_fingerprint, require_file, variant_place
+from onnx_magic.engine.variants.references import FLOAT_GRAPH, PYTORCH, Reference, reference_for
+from onnx_magic.engine.variants.verifying import answers_of, verify_variant, with_answers
+from onnx_magic.errors import OnnxMagicError, UsageError
+from onnx_magic.events import Event, LogLine, StageDone, listening, stage
+from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
+from onnx_magic.records.results import Validation
+from onnx_magic.records.serial import validation_to_json
+from onnx_magic.records.variants import Answers, GraphChange, VariantRecord
+from onnx_magic.runtime.folder import OpenedFolder
+from onnx_magic.runtime.graphs import read_graph
+from onnx_magic.runtime.sessions import Session, open_session
+
+if TYPE_CHECKING:
+    from onnx_magic.engine.examples import Examples
+    from onnx_magic.engine.flat import FlatModel
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Feed: TypeAlias = Mapping[str, Array]
+Run: TypeAlias = tuple[Mapping[str, Array], Mapping[str, Array], Feed]
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """What a variant is made from.
+
+    Args:
+        opened: The folder, opened at the graphs to start from.
+        plain: The graphs of the plain export.
+        live: The PyTorch model, while it is held.
+        examples: The inputs it was exported with, while they are held.
+    """
+
+    opened: OpenedFolder
+    plain: Mapping[str, GraphFile]
+    live: FlatModel | None = None
+    examples: Examples | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class VariantOutcome:
+    """What came of it.
+
+    Args:
+        opened: The variant, ready to run.
+        record: What was done.
+        validation: The verdict.
+        stages: What was done, with seconds.
+        log: What the libraries wrote.
+    """
+
+    opened: OpenedFolder
+    record: VariantRecord
+    validation: Validation
+    stages: tuple[Stage, ...]
+    log: str
+
+    @property
+    def report(self) -> ExportReport:
+        """What is shown of it."""
+        return dataclasses.replace(self.opened.report, stages=self.stages, made=self.record)
+
+
+@dataclass(eq=False)
+class Making:
+    """One variant while it is made.
+
+    Args:
+        parent: What it is made from.
+        place: Where it is made.
+        feeds: The user's data; empty where none was given.
+        references: What each graph is held against.
+    """
+
+    parent: Parent
+    place: VariantPlace
+    feeds: Sequence[Feed] = ()
+    references: dict[str, Reference] = field(default_factory=dict)
+    expected: list[Mapping[str, Array]] = field(default_factory=list)
+
+    @property
+    def task(self) -> str | None:
+        """The task whose answers count; graphs of several parts have none of their own."""
+        return self.parent.opened.task if len(self.parent.opened.graphs) == 1 else None
+
+    def reference(self, role: str) -> Reference:
+        """What a graph is held against; looked for once."""
+        if role not in self.references:
+            parent = self.parent
+            self.references[role] = reference_for(parent.opened, role, parent.plain[role], parent.live, parent.examples)
+        return self.references[role]
+
+    def runs(self, path: Path, provider: str | None = None) -> list[Run]:
+        """A graph beside its reference on the user's data."""
+        reference = self.reference("model" if "model" in self.parent.plain else next(iter(self.parent.plain)))
+        if not self.expected:
+            self.expected = [reference.run(feed) for feed in self.feeds]
+        session = Session(open_session(path, provider))
+        return [(wanted, session.run(feed), feed) for wanted, feed in zip(self.expected, self.feeds, strict=True)]
+
+    def answers(self, path: Path, tolerance: Tolerance, data: str, provider: str | None = None) -> Answers | None:
+        """What its answers on the user's data are worth; `None` without data, or when it does not run on them."""
+        if not self.feeds:
+            return None
+        try:
+            runs = self.runs(path, provider)
+        except OnnxMagicError:
+            return None  # the verdict says why
+        return answers_of(runs, self.task, cosine=tolerance.cosine, data=data)
+
+
+@contextmanager
+def making(parent: Parent, name: str, *, overwrite: bool) -> Iterator[tuple[Making, Recorder]]:
+    """All that a variant's making needs around it: the lock, silence, a record of the stages, a place."""
+    record = Recorder()
+    with export_lock(), listening(record.see), quiet(Log()), _explained(record):
+        for graph in parent.plain.values():
+            require_file(graph.path, None)
+        with variant_place(parent.opened, name, overwrite=overwrite) as place:
+            yield Making(parent, place), record
+
+
+def refuse_quantized(opened: OpenedFolder, what: str) -> None:
+    """Quantising twice loses twice, and gains nothing.
+
+    Raises:
+        UsageError: a graph of it is quantised already.
+    """
+    for role, graph in opened.graphs.items():
+        found = sorted(QUANTIZED_OPERATORS & set(graph.operators))
+        if found:
+            name = opened.variant or f"{role} ({graph.path.name})"
+            raise UsageError(
+                f"{name} is quantised already (it holds {', '.join(found[:3])}): {what} starts from a float graph",
+                fix=f"onnx_magic.load({str(opened.folder)!r}).{what}()",
+            )
+
+
+def prove(
+    made: Making, graphs: Mapping[str, GraphFile], tolerance: Tolerance | None, provider: str | None
+) -> tuple[Validation, str]:
+    """The verdict on all graphs of a variant, and what they were held against."""
+    verdicts, against = [], PYTORCH
+    for role, graph in graphs.items():
+        reference = made.reference(role)
+        against = FLOAT_GRAPH if reference.name == FLOAT_GRAPH else against
+        verdicts.append(
+            verify_variant(
+                graph.path, reference, task=made.task, tolerance=tolerance, provider=provider,
+                role=role if len(graphs) > 1 else "model",
+            )
+        )  # fmt: skip
+    return _together(verdicts), against
+
+
+def _together(verdicts: Sequence[Validation]) -> Validation:
+    if len(verdicts) == 1:
+        return verdicts[0]
+    checks: dict[str, bool] = {}
+    for verdict in verdicts:
+        for name, passed in verdict.checks.items():
+            checks[name] = checks.get(name, True) and passed
+    return Validation(
+        comparisons=tuple(c for verdict in verdicts for c in verdict.comparisons),
+        findings=tuple(dict.fromkeys(f for verdict in verdicts for f in verdict.findings)),
+        checks=checks,
+        atol=verdicts[0].atol,
+        rtol=verdicts[0].rtol,
+    )
+
+
+def finish(
+    made: Making,
+    record: VariantRecord,
+    graphs: Mapping[str, GraphFile],
+    tolerance: Tolerance | None,
+    seen: Recorder,
+) -> VariantOutcome:
+    """Prove the graphs that lie in the staging folder, and move them into place.
+
+    Args:
+        record: What was done so far; changes, verdict and parent are filled in here.
+        graphs: The staged graphs.
+        tolerance: What it may cost; `None`: nothing.
+    """
+    parent = made.parent.opened
+    with stage("verify") as row:
+        verdict, against = prove(made, graphs, tolerance, record.provider)
+        answers = record.answers
+        if answers is None and tolerance is not None and "model" in graphs:
+            answers = made.answers(graphs["model"].path, tolerance, "data", record.provider)
+        verdict = with_answers(verdict, answers, tolerance)
+        row.detail = f"{sum(c.passed for c in verdict.comparisons)} of {len(verdict.comparisons)} shapes"
+    verdict = dataclasses.replace(verdict, findings=(*verdict.findings, *seen.findings))
+    record = dataclasses.replace(
+        record,
+        parent=parent.variant,
+        fingerprint=files_fingerprint(parent.graphs),
+        changes={role: _change(parent.graphs[role], graph) for role, graph in graphs.items()},
+        tolerance=dataclasses.asdict(tolerance) if tolerance is not None else {},
+        against=against,
+        answers=answers,
+    )
+    with stage("store"):
+        entry = {
+            **record.to_json(),
+            "graphs": {role: graph_entry(graph) for role, graph in graphs.items()},
+            "validated": validation_to_json(verdict),
+        }
+        paths = made.place.commit(entry, failed=verdict.status == "failed")
+    opened = parent.of_variant(record.name, {role: read_graph(path) for role, path in paths.items()}, verdict, record)
+    return VariantOutcome(opened, record, verdict, seen.stages, seen.log)
+
+
+def _change(before: GraphFile, after: GraphFile) -> GraphChange:
+    return GraphChange(before.operators, after.operators, before.size, after.size)
+
+
+class Recorder:
+    """What a run did and said."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Stage] = {}
+        self._lines: list[str] = []
+        self.findings: list[Any] = []
+
+    def see(self, event: Event) -> None:
+        """Take one event."""
+        if isinstance(event, LogLine):
+            self._lines.append(event.text)
+        elif isinstance(event, StageDone):
+            before = self._rows.get(event.name, Stage(event.name))
+            self._rows[event.name] = Stage(event.name, event.ok, before.seconds + event.seconds, event.detail)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that were reached."""
+        return tuple(self._rows.values())
+
+    @property
+    def log(self) -> str:
+        """What the libraries wrote."""
+        return "\n".join(self._lines)
+
+
+@contextmanager
+def _explained(record: Recorder) -> Iterator[None]:
+    """Give an error of ours the log of the run."""
+    try:
+        yield
+    except OnnxMagicError as error:
+        error.log = record.log
+        raise

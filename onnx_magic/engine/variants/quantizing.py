@@ -1,0 +1,213 @@
+"""From a float graph to a smaller one: prepares the graph, runs a mode's steps, and says what stayed in float."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from onnx_magic.engine import packing
+from onnx_magic.engine.adapters import ort_tools
+from onnx_magic.engine.variants.layers import Layer, chosen, module_of, weight_layers
+from onnx_magic.engine.variants.modes import CONVOLUTIONS, EMBEDDING, MATRIX, Mode
+from onnx_magic.errors import UsageError
+from onnx_magic.records.variants import KeptLayer
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+WITH_CONVOLUTIONS = ("Add", "Mul", "Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "MaxPool", "AveragePool",
+                     "GlobalAveragePool", "Concat")  # fmt: skip
+"""What stands between convolutions: quantised statically too, else every convolution goes to float and back."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What `quantize` was asked, beside the mode.
+
+    Args:
+        per_channel: A scale per output channel; `None`: yes.
+        exclude: Patterns of nodes, operators and modules to leave in float.
+        embeddings: Whether embeddings are quantised; `None`: the mode decides.
+        calibration: `minmax`, `entropy` or `percentile`.
+        block: Weights that share a scale, with 4 bits.
+    """
+
+    per_channel: bool | None = None
+    exclude: tuple[str, ...] = ()
+    embeddings: bool | None = None
+    calibration: str = "minmax"
+    block: int = 32
+
+
+@dataclass(eq=False)
+class Source:
+    """A graph that is ready for the quantizers.
+
+    Args:
+        path: The prepared file, in a working folder.
+        layers: What can be quantised by the mode.
+        kept: Nodes to leave, and why: `{node name: KeptLayer}`.
+        external: Whether its weights lie in another file.
+        operators: Operators that the mode takes, of those that are there.
+        contrib: Whether it holds operators that onnx has no schema of.
+    """
+
+    path: Path
+    role: str
+    layers: list[Layer]
+    kept: dict[str, KeptLayer] = field(default_factory=dict)
+    external: bool = False
+    operators: tuple[str, ...] = ()
+    contrib: bool = False
+
+    def leave(self, layers: Sequence[Layer], reason: str, noise: Mapping[str, float] | None = None) -> None:
+        """Leave layers in float."""
+        for layer in layers:
+            if layer.node not in self.kept:
+                self.kept[layer.node] = KeptLayer(
+                    layer.node, layer.operator, layer.module, reason, (noise or {}).get(layer.node), self.role
+                )
+
+    @property
+    def excluded(self) -> list[str]:
+        """Names of the nodes to leave."""
+        return list(self.kept)
+
+
+def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) -> Source:
+    """Copy a graph into a working folder, as the quantizers want it: named nodes, no stale shapes of weights.
+
+    Raises:
+        UsageError: it has nothing that the mode takes, or `exclude` names what is not there.
+    """
+    import onnx
+
+    folder = work / role
+    folder.mkdir(parents=True, exist_ok=True)
+    model = onnx.load(path, load_external_data=False)
+    data = path.with_name(f"{path.name}_data")
+    external = data.is_file()
+    if external:
+        _link(data, folder / data.name)
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    # The dynamic quantizer turns a Gemm's weight over in place, infers shapes anew, and trips over the old ones.
+    weights = {tensor.name for tensor in model.graph.initializer}
+    kept = [info for info in model.graph.value_info if info.name not in weights]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    model.metadata_props.add(key=ort_tools.PREPARED[0], value=ort_tools.PREPARED[1])
+    target = folder / "float.onnx"
+    onnx.save(model, target)
+    operators = _operators(model, mode, wish)
+    source = Source(target, role, weight_layers(model, operators), external=external, operators=operators)
+    source.contrib = any(node.domain not in ("", "ai.onnx") for node in model.graph.node)
+    _leave_what_was_asked(source, model, mode, wish)
+    if mode.methods[0] != "float16":
+        _refuse_nothing(source, model, mode)
+    return source
+
+
+def _link(file: Path, target: Path) -> None:
+    """The weights under a second name: not copied, for they may be many gigabytes. A symbolic link would be refused."""
+    try:
+        os.link(file.resolve(), target)
+    except OSError:
+        shutil.copy2(file, target)
+
+
+def _operators(model: onnx.ModelProto, mode: Mode, wish: Wish) -> tuple[str, ...]:
+    there = {node.op_type for node in model.graph.node}
+    found = [name for name in mode.operators if name in there and not (name in EMBEDDING and wish.embeddings is False)]
+    if wish.embeddings and "Gather" in there and "Gather" not in found:
+        found.append("Gather")
+    if "static" in mode.methods:
+        counts = [sum(node.op_type in kinds for node in model.graph.node) for kinds in (CONVOLUTIONS, MATRIX)]
+        if counts[0] > counts[1]:
+            found += [name for name in WITH_CONVOLUTIONS if name in there]
+    return tuple(found)
+
+
+def _leave_what_was_asked(source: Source, model: onnx.ModelProto, mode: Mode, wish: Wish) -> None:
+    if wish.exclude:
+        meant = chosen(model, wish.exclude)
+        nodes = {node.name: node for node in model.graph.node}
+        for name in meant:
+            if mode.methods[0] == "float16" or nodes[name].op_type in source.operators:
+                node = nodes[name]
+                source.kept[name] = KeptLayer(name, node.op_type, module_of(node), "excluded", graph=source.role)
+    unable = weight_layers(model, mode.no_kernel)
+    source.leave(unable, "no kernel")
+
+
+def _refuse_nothing(source: Source, model: onnx.ModelProto, mode: Mode) -> None:
+    if any(layer.node not in source.kept for layer in source.layers):
+        return
+    if source.layers:
+        raise UsageError(
+            f"nothing is left to quantise: exclude leaves all {len(source.layers)} layers in float", fix="exclude less"
+        )
+    wanted = ", ".join(mode.operators)
+    there = weight_layers(model, (*MATRIX, *CONVOLUTIONS, *EMBEDDING))
+    kinds = sorted({layer.operator for layer in there})
+    has = f"its weights are in {', '.join(kinds)}" if kinds else "it has no such weights at all"
+    better = "uint8" if "Conv" in kinds else "int8" if kinds else "fp16"
+    raise UsageError(
+        f"mode {mode.name} finds nothing to quantise: it takes the constant weights of {wanted}, and {has}",
+        fix=f"mode={better}",
+    )
+
+
+def quantize_graph(
+    source: Source, mode: Mode, wish: Wish, target: Path, feeds: Sequence[Mapping[str, Array]] = ()
+) -> onnx_ir.Model:
+    """Run a mode's steps on a prepared graph.
+
+    Args:
+        target: A file to work with, in the working folder; its name also names the calibration's cache.
+        feeds: The user's data, for a static mode.
+
+    Returns:
+        The graph, its weights in memory or in files of the working folder.
+    """
+    import onnx_ir
+
+    path = source.path
+    model: onnx_ir.Model | None = None
+    for method in mode.methods:
+        if model is not None:  # what the step before gave
+            path = target.with_name(f"{target.stem}-{method}.onnx")
+            packing.save_graph(model, path, limit=packing.SINGLE_FILE_LIMIT)
+        if method == "dynamic":
+            ort_tools.quantize_dynamic(
+                path, target, signed=mode.signed, per_channel=wish.per_channel is not False, operators=source.operators,
+                exclude=source.excluded, external=source.external,
+            )  # fmt: skip
+            model = onnx_ir.load(target)
+        elif method == "static":
+            ort_tools.quantize_static(
+                path, target, feeds, method=wish.calibration, per_channel=wish.per_channel is not False,
+                operators=source.operators, exclude=source.excluded, external=source.external,
+                cache=source.path.with_name("ranges.json"),
+            )  # fmt: skip
+            model = onnx_ir.load(target)
+        elif method == "4bit":
+            operators = tuple(name for name in source.operators if name in ("MatMul", "Gather"))
+            proto = ort_tools.quantize_4bit(path, block=wish.block, exclude=source.excluded, operators=operators)
+            model = onnx_ir.from_proto(proto)
+        else:
+            known = not source.contrib and mode.methods[0] == "float16"
+            proto = ort_tools.to_float16(path, nodes=source.excluded, inferred=known)
+            model = onnx_ir.from_proto(proto)
+    assert model is not None, mode
+    model.metadata_props.pop(ort_tools.PREPARED[0], None)
+    return model
