@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnx_magic.verbs.compare import compare
     from onnx_magic.verbs.export import export
     from onnx_magic.verbs.load import load
+    from onnx_magic.verbs.optimize import optimize
     from onnx_magic.verbs.plan import plan
     from onnx_magic.verbs.quantize import quantize
     from onnx_magic.verbs.run import run
@@ -59,6 +60,7 @@ _HOMES = {
     "compare": "verbs.compare",
     "export": "verbs.export",
     "load": "verbs.load",
+    "optimize": "verbs.optimize",
     "plan": "verbs.plan",
     "quantize": "verbs.quantize",
     "run": "verbs.run",
@@ -95,6 +97,7 @@ __all__ = [
     "export",
     "load",
     "load_ipython_extension",
+    "optimize",
     "plan",
     "quantize",
     "run",

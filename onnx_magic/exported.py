@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from onnx_magic.engine.exporting import ExportOutcome
     from onnx_magic.engine.flat import FlatModel
     from onnx_magic.engine.sources import ModelSource
-    from onnx_magic.engine.variants.making import VariantOutcome
+    from onnx_magic.engine.variants.making import Parent, VariantOutcome
     from onnx_magic.records.variants import VariantRecord
     from onnx_magic.runtime.folder import OpenedFolder
 
-VERBS = ("run", "compare", "view", "quantize", "benchmark")
+VERBS = ("run", "compare", "view", "quantize", "optimize", "benchmark")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
 
 
@@ -59,6 +59,7 @@ class ExportedModel:
     view: Callable[..., Any]
     quantize: Callable[..., Any]
     benchmark: Callable[..., Any]
+    optimize: Callable[..., Any]
 
     def __init__(
         self,
@@ -124,6 +125,12 @@ class ExportedModel:
             return self.graphs
         files = self.opened.variant_files.get("", {})
         return {role: read_graph(files[role]) if role in files else graph for role, graph in self.graphs.items()}
+
+    def as_parent(self) -> Parent:
+        """This model as what a variant is made from."""
+        from onnx_magic.engine.variants.making import Parent
+
+        return Parent(self.opened, self.plain_graphs, self.live, self.examples)
 
     def _sibling(self, name: str | None, files: Mapping[str, Path]) -> ExportedModel:
         """Another variant of the folder; the same object as before while its files are the same."""

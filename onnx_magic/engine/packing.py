@@ -64,6 +64,23 @@ def save_graph(model: onnx_ir.Model, path: Path, *, limit: int = SINGLE_FILE_LIM
     return (path, beside)
 
 
+def take_in(model: onnx_ir.Model) -> None:
+    """Hold all weights in memory: a tool's working file that they lie in will be gone.
+
+    Saving a model in one file leaves the tensors that lie elsewhere there; those in attributes are among them.
+    """
+    import onnx_ir
+
+    onnx_ir.external_data.load_to_model(model)
+    for graph in model.graphs():
+        for node in graph:
+            for name, attribute in node.attributes.items():
+                tensor = attribute.value
+                if isinstance(tensor, onnx_ir.ExternalTensor):
+                    held = onnx_ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+                    node.attributes[name] = onnx_ir.AttrTensor(name, held)
+
+
 def weight_bytes(model: onnx_ir.Model) -> int:
     """Bytes of all initializers, subgraphs included."""
     values = (value for graph in model.graphs() for value in graph.initializers.values())

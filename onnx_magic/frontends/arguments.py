@@ -150,6 +150,7 @@ _ROWS = (
     VerbRow("load", line_magic="onnx_load"),
     VerbRow("run", None, "onnx_run", "run", cell_options=_run_cell, cell_without=("inputs",)),
     VerbRow("compare", command="compare"),
+    VerbRow("optimize", line_magic="onnx_optimize", command="optimize", slow=True),
     VerbRow("quantize", line_magic="onnx_quantize", command="quantize", slow=True),
     VerbRow("benchmark", line_magic="onnx_benchmark", command="benchmark", slow=True),
     VerbRow("view", line_magic="onnx_view", command="view", command_defaults=(("output", "."),)),

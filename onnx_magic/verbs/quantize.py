@@ -42,7 +42,6 @@ def quantize(
         'label: 3 of 256 changed'
     """
     from onnx_magic.engine.variants.asking import QuantizeRequest, run_quantize
-    from onnx_magic.engine.variants.making import Parent
     from onnx_magic.engine.variants.quantizing import Wish
     from onnx_magic.options import names_of
 
@@ -55,5 +54,4 @@ def quantize(
         block=block_size,
     )
     request = QuantizeRequest(mode, data, accuracy, samples, wish, overwrite)
-    parent = Parent(target.opened, target.plain_graphs, target.live, target.examples)
-    return ExportedModel.of_variant(run_quantize(parent, request), target)
+    return ExportedModel.of_variant(run_quantize(target.as_parent(), request), target)

@@ -89,3 +89,18 @@ def fix_graph(onnx_program: Any) -> None:
     except ImportError:
         return
     apply_onnx_ir_fixes(onnx_program)
+
+
+def fuse_for_runtime(model: Any, provider: str) -> None:
+    """The fusions for ONNX Runtime (`OnnxConfig(ort_fusions=...)`), in place.
+
+    Args:
+        model: An onnx_ir.Model.
+        provider: `cpu`, `cuda`, `webgpu` or `dml`.
+
+    Raises:
+        ImportError: this version of transformers has none.
+    """
+    from transformers.exporters.onnxruntime_fusions import fuse_for_onnxruntime
+
+    fuse_for_onnxruntime(model, provider)

@@ -6,8 +6,7 @@ tools print goes where `engine.quiet` sends it.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -284,28 +283,3 @@ _SWITCHES: Mapping[str, str] = {
 def fusion_names() -> tuple[str, ...]:
     """The fusions that can be left out by name."""
     return tuple(_SWITCHES)
-
-
-def fuse_for_exporters(model: Any, provider: str) -> None:
-    """The fusions of `transformers.exporters` (`OnnxConfig(ort_fusions=...)`), in place.
-
-    Args:
-        model: An onnx_ir.Model.
-        provider: `cpu`, `cuda`, `webgpu` or `dml`.
-    """
-    from transformers.exporters.onnxruntime_fusions import fuse_for_onnxruntime
-
-    fuse_for_onnxruntime(model, provider)
-
-
-@contextlib.contextmanager
-def working_in(folder: Path) -> Iterator[Path]:
-    """A new folder for working files of one tool, gone afterwards."""
-    import shutil
-    import tempfile
-
-    made = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

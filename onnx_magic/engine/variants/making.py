@@ -154,11 +154,23 @@ def refuse_quantized(opened: OpenedFolder, what: str) -> None:
 
 
 def prove(
-    made: Making, graphs: Mapping[str, GraphFile], tolerance: Tolerance | None, provider: str | None
+    made: Making,
+    graphs: Mapping[str, GraphFile],
+    tolerance: Tolerance | None,
+    provider: str | None,
+    proved: Mapping[str, tuple[Validation, str]] | None = None,
 ) -> tuple[Validation, str]:
-    """The verdict on all graphs of a variant, and what they were held against."""
+    """The verdict on all graphs of a variant, and what they were held against.
+
+    Args:
+        proved: Verdicts of graphs that were proven already.
+    """
     verdicts, against = [], PYTORCH
     for role, graph in graphs.items():
+        if proved and role in proved:
+            verdicts.append(proved[role][0])
+            against = proved[role][1]
+            continue
         reference = made.reference(role)
         against = FLOAT_GRAPH if reference.name == FLOAT_GRAPH else against
         verdicts.append(
@@ -192,6 +204,7 @@ def finish(
     graphs: Mapping[str, GraphFile],
     tolerance: Tolerance | None,
     seen: Recorder,
+    proved: Mapping[str, tuple[Validation, str]] | None = None,
 ) -> VariantOutcome:
     """Prove the graphs that lie in the staging folder, and move them into place.
 
@@ -199,10 +212,11 @@ def finish(
         record: What was done so far; changes, verdict and parent are filled in here.
         graphs: The staged graphs.
         tolerance: What it may cost; `None`: nothing.
+        proved: Verdicts of graphs that were proven already.
     """
     parent = made.parent.opened
     with stage("verify") as row:
-        verdict, against = prove(made, graphs, tolerance, record.provider)
+        verdict, against = prove(made, graphs, tolerance, record.provider, proved)
         answers = record.answers
         if answers is None and tolerance is not None and "model" in graphs:
             answers = made.answers(graphs["model"].path, tolerance, "data", record.provider)

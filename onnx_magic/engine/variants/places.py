@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine import committing, packing
+from onnx_magic.engine.adapters import ort_tools
 from onnx_magic.engine.disk import check_space, storage_errors
 from onnx_magic.engine.storing import OutputPlace, clean_up_after_killed, make_staging, read_manifest, write_manifest
 from onnx_magic.errors import GraphFileError, StorageError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 OURS = "onnx_magic.variant"
 """Metadata of a graph's file by which a variant of ours is known where there is no manifest."""
+
+PREPARED = ort_tools.PREPARED[0]
 
 FAILED_FOLDER = "failed"
 """Where a failed variant goes that would take the place of a verified one."""
@@ -52,17 +55,33 @@ class VariantPlace:
     staged: Path
     targets: Mapping[str, Path]
 
-    def write(self, role: str, model: onnx_ir.Model) -> GraphFile:
+    def write(self, role: str, model: onnx_ir.Model, *, ahead: int | None = None) -> GraphFile:
         """Write a graph of the variant into the staging folder.
+
+        Args:
+            ahead: Number of a candidate: it lies in the working folder until it is taken with `keep`.
 
         Raises:
             StorageError: the disk is full, or reports an error.
         """
         model.metadata_props[OURS] = self.name
-        path = self.staged / self.targets[role].relative_to(self.folder)
+        model.metadata_props.pop(PREPARED, None)
+        place = self.staged if ahead is None else self.work / f"candidate-{ahead}"
+        path = place / self.targets[role].relative_to(self.folder)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if packing.weight_bytes(model) <= packing.SINGLE_FILE_LIMIT:
+            packing.take_in(model)
         files = packing.save_graph(model, path, limit=packing.SINGLE_FILE_LIMIT)
         return dataclasses.replace(describe_model(model, path), size=sum(file.stat().st_size for file in files))
+
+    def keep(self, role: str, graph: GraphFile) -> GraphFile:
+        """Take a candidate that was written ahead."""
+        target = self.staged / self.targets[role].relative_to(self.folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for file in (graph.path, graph.path.with_name(f"{graph.path.name}_data")):
+            if file.is_file():
+                file.replace(target.with_name(file.name))
+        return dataclasses.replace(graph, path=target)
 
     def commit(self, entry: Mapping[str, Any], *, failed: bool) -> dict[str, Path]:
         """Move the variant beside its parent, and note it in the manifest; all of it or nothing.

@@ -83,15 +83,14 @@ class Source:
         return list(self.kept)
 
 
-def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) -> Source:
-    """Copy a graph into a working folder, as the quantizers want it: named nodes, no stale shapes of weights.
+def copy_graph(path: Path, folder: Path) -> tuple[Path, bool]:
+    """Copy a graph into a working folder: named nodes, no stale shapes of weights, its weights linked beside it.
 
-    Raises:
-        UsageError: it has nothing that the mode takes, or `exclude` names what is not there.
+    Returns:
+        The copy, and whether its weights lie in another file.
     """
     import onnx
 
-    folder = work / role
     folder.mkdir(parents=True, exist_ok=True)
     model = onnx.load(path, load_external_data=False)
     data = path.with_name(f"{path.name}_data")
@@ -108,6 +107,19 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
     model.metadata_props.add(key=ort_tools.PREPARED[0], value=ort_tools.PREPARED[1])
     target = folder / "float.onnx"
     onnx.save(model, target)
+    return target, external
+
+
+def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) -> Source:
+    """Copy a graph into a working folder, and decide what of it the mode takes.
+
+    Raises:
+        UsageError: it has nothing that the mode takes, or `exclude` names what is not there.
+    """
+    import onnx
+
+    target, external = copy_graph(path, work / role)
+    model = onnx.load(target, load_external_data=False)
     operators = _operators(model, mode, wish)
     source = Source(target, role, weight_layers(model, operators), external=external, operators=operators)
     source.contrib = any(node.domain not in ("", "ai.onnx") for node in model.graph.node)
