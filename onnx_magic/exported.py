@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnx_magic.engine.sources import ModelSource
     from onnx_magic.engine.variants.making import Parent, VariantOutcome
     from onnx_magic.records.variants import VariantRecord
+    from onnx_magic.records.variants_table import VariantsTable
     from onnx_magic.runtime.folder import OpenedFolder
 
 VERBS = ("run", "compare", "view", "quantize", "optimize", "benchmark")
@@ -107,14 +108,15 @@ class ExportedModel:
         return self.opened.made
 
     @property
-    def variants(self) -> Mapping[str, ExportedModel]:
+    def variants(self) -> Variants:
         """All variants of the folder that are there now, by name: `{"int8": ..., "optimized": ...}`.
 
         The plain export is not among them. Read anew each time: what was made or deleted meanwhile is seen.
         """
         found = {name: files for name, files in self.opened.variant_files.items() if name}
         listed = self.opened.graphs
-        return {name: self._sibling(name, files) for name, files in found.items() if set(files) >= set(listed)}
+        there = {name: self._sibling(name, files) for name, files in found.items() if set(files) >= set(listed)}
+        return Variants(there, self)
 
     @property
     def plain_graphs(self) -> Mapping[str, GraphFile]:
@@ -278,6 +280,29 @@ class ExportedModel:
 
 for _name in VERBS:
     setattr(ExportedModel, _name, _method(_name))
+
+
+class Variants(dict[str, ExportedModel]):
+    """The variants of one folder by name; shown as one table.
+
+    Example:
+        >>> exported.variants["int8"].run("I loved it").decoded  # doctest: +SKIP
+        [{'label': 'POSITIVE', 'score': 0.97}]
+    """
+
+    def __init__(self, found: Mapping[str, ExportedModel], exported: ExportedModel) -> None:
+        super().__init__(found)
+        self._exported = exported
+
+    @property
+    def table(self) -> VariantsTable:
+        """Size, drift, answers changed and verdict of each, the plain export first."""
+        from onnx_magic.records.variants_table import variants_table
+
+        plain = self._exported
+        while plain.variant is not None and plain.parent is not None:
+            plain = plain.parent
+        return variants_table(plain.report, [one.report for one in self.values()])
 
 
 def as_exported(value: Any) -> ExportedModel:

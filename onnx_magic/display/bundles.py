@@ -19,6 +19,7 @@ from onnx_magic.display.planning import plan_blocks, spec_blocks, tasks_blocks
 from onnx_magic.display.side_by_side import side_by_side_blocks
 from onnx_magic.display.stages import stages_blocks
 from onnx_magic.display.text import text
+from onnx_magic.display.variants import variants_blocks
 from onnx_magic.display.verdict import validation_blocks
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
@@ -27,6 +28,7 @@ from onnx_magic.records.findings import Finding
 from onnx_magic.records.latency import Latency
 from onnx_magic.records.plan import ExportPlan, TaskInfo, TensorSpec
 from onnx_magic.records.results import Comparison, OutputDiff, RunResult, SideBySide, Validation
+from onnx_magic.records.variants_table import VariantsTable
 from onnx_magic.records.views import GraphView
 
 Bundle: TypeAlias = dict[str, str]
@@ -41,6 +43,7 @@ _BLOCKS: Mapping[type, Callable[[Any], Blocks]] = {
     SideBySide: side_by_side_blocks,
     Latency: latency_blocks,
     Benchmark: benchmark_blocks,
+    VariantsTable: variants_blocks,
     GraphFile: graph_blocks,
     GraphView: view_blocks,
     TensorSpec: spec_blocks,

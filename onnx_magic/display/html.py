@@ -19,6 +19,7 @@ from onnx_magic.display.blocks import (
     Facts,
     Figure,
     Figures,
+    Fold,
     Item,
     Table,
     Tone,
@@ -67,6 +68,7 @@ _ENTRY = (
 )
 _WORDS = _ENTRY.replace("white-space:nowrap", "white-space:normal;min-width:110px")
 _LINE_OF_TEXT = "margin:0 0 6px;overflow-wrap:anywhere"
+_INDENT = "margin:2px 0 8px 16px"
 _FACTS = "margin:0 0 1px;font-size:12px;overflow-wrap:anywhere"
 
 
@@ -95,6 +97,10 @@ def _block(block: Block) -> str:
         case Figures():
             legend = f'<div style="{_FACTS};{_QUIET}">{_written(block.legend, SENTENCE_LIMIT)}</div>'
             return "\n".join([*map(_figure, block.figures), legend])
+        case Fold():
+            inner = "\n".join(map(_block, block.blocks))
+            summary = f'<summary style="{_FACTS};cursor:pointer">{_written(block.title, SENTENCE_LIMIT)}</summary>'
+            return f'<details style="margin:0 0 2px">{summary}\n<div style="{_INDENT}">\n{inner}\n</div>\n</details>'
 
 
 def _figure(figure: Figure) -> str:

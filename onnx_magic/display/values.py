@@ -209,7 +209,7 @@ def _largest(array: Array, count: int) -> tuple[list[int], int]:
 
 
 def _is_small(array: Array) -> bool:
-    return array.dtype.itemsize <= 4
+    return bool(array.dtype.itemsize <= 4)
 
 
 def _is_float(array: Array) -> bool:

@@ -20,7 +20,7 @@ from traitlets import TraitError, TraitType
 
 from onnx_magic.display import formatters
 from onnx_magic.errors import OnnxMagicError
-from onnx_magic.exported import ExportedModel
+from onnx_magic.exported import ExportedModel, Variants
 from onnx_magic.frontends.arguments import VERBS, Field, VerbArguments, VerbRow
 from onnx_magic.frontends.completing import matcher
 from onnx_magic.frontends.documenting import magic_help, spelled
@@ -230,7 +230,7 @@ def register(shell: InteractiveShell) -> None:
     shell.events.register("post_run_cell", magics.showing.after_cell)
     if shell.Completer is not None:
         shell.Completer.custom_matchers.append(magics.matcher)
-    formatters.register(shell, {ExportedModel: lambda exported: exported.report})
+    formatters.register(shell, {ExportedModel: lambda one: one.report, Variants: lambda found: found.table})
 
 
 def _drop_unreadable(shell: InteractiveShell) -> None:

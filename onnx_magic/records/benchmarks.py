@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from onnx_magic.records.variants_table import VariantsTable
+
 PYTORCH = "PyTorch"
 """Name of the contender that every ratio is against, where it could be run."""
 
@@ -116,6 +118,7 @@ class Benchmark:
         rounds: How many rounds were asked for.
         complete: False when it was interrupted: what was measured until then is here.
         notes: What a reader must know, a sentence each.
+        table: The variants that were measured, with these times; `None` without variants.
     """
 
     name: str
@@ -125,6 +128,7 @@ class Benchmark:
     rounds: int = 0
     complete: bool = True
     notes: tuple[str, ...] = ()
+    table: VariantsTable | None = None
 
     def timing(self, contender: str, load: str) -> Timing | None:
         """What `contender` took for `load`; `None` where it was not reached."""
