@@ -25,11 +25,30 @@ LOOKED_AT = 4
 """Feeds of data on which the noise is measured: all activations for them are held in memory at once."""
 
 
+MOST_BACK = 12
+"""Layers that are tried one by one to be quantised after all, the largest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Try:
+    """One graph that was tried: which layers stayed in float, and what its answers are worth."""
+
+    left: tuple[Layer, ...]
+    graph: GraphFile
+    answers: Answers | None
+
+    @property
+    def rate(self) -> float:
+        """The share of answers that are the same; 0 when it did not run."""
+        return self.answers.rate if self.answers is not None else 0.0
+
+
 @dataclass(eq=False)
 class Search:
     """How few layers must stay in float. `run()` leaves `source.kept` as it is to be recorded.
 
-    How few is found by doubling, then by halving the gap: a dozen tries for a hundred layers.
+    The layers are ranked by ONNX Runtime's debugger. How many of the worst must stay is found by doubling, then by
+    halving the gap; of those, the large ones are then quantised again one by one where the answers allow it.
 
     Args:
         made: The variant while it is made, with the user's data.
@@ -44,56 +63,67 @@ class Search:
     mode: Mode
     wish: Wish
     target: float
-    ranked: list[Layer] = field(default_factory=list)
     noise: Mapping[str, float] = field(default_factory=dict)
-    tries: dict[int, tuple[GraphFile, Answers | None]] = field(default_factory=dict)
+    tries: list[Try] = field(default_factory=list)
 
     def run(self) -> tuple[GraphFile, Answers | None, tuple[str, ...], tuple[Finding, ...]]:
         """The staged graph, what its answers are worth, what was tried, and what was found."""
         own = dict(self.source.kept)
         loose = [layer for layer in self.source.layers if layer.node not in own]
         with stage("search") as row:
-            count = 0
-            if not self._reached(0, own):
-                self._rank(loose)
-                count = self._fewest(own)
-            row.detail = f"{count} of {len(loose)} layers left in float"
-        graph, answers = self.tries[count]
+            best = self._try((), own)
+            if best.rate < self.target:
+                best = self._put_back(self._fewest(self._ranked(loose), own), own)
+            row.detail = f"{len(best.left)} of {len(loose)} layers left in float"
         self.source.kept = dict(own)
-        self.source.leave(self.ranked[:count], "worst", self.noise)
-        graph = self.made.place.keep(self.source.role, graph)
-        return graph, answers, tuple(self._told(len(loose))), tuple(self._findings(answers))
+        self.source.leave(best.left, "worst", self.noise)
+        graph = self.made.place.keep(self.source.role, best.graph)
+        return graph, best.answers, tuple(self._told(len(loose))), tuple(self._findings(best))
 
-    def _fewest(self, own: Mapping[str, Any]) -> int:
-        """The smallest count that reaches the target; where none does, the best of those tried."""
-        most = len(self.ranked) - 1  # with none left to quantise there is no variant
-        low, high = 0, 1
-        while high <= most and not self._reached(high, own):
-            low, high = high, min(high * 2, most) if high < most else most + 1
-        if high > most:
-            return max(self.tries, key=lambda count: (self._rate(count), -count))
+    def _fewest(self, ranked: list[Layer], own: Mapping[str, Any]) -> Try:
+        """The fewest of the worst that reach the target; where none do, the best that was tried."""
+        most = len(ranked) - 1  # with none left to quantise there is no variant
+        low, high, reached = 0, min(1, most), None
+        while high > low:
+            one = self._try(tuple(ranked[:high]), own)
+            if one.rate >= self.target:
+                reached = one
+                break
+            low, high = high, min(high * 2, most)
+        if reached is None:
+            return max(self.tries, key=lambda one: (one.rate, -len(one.left)))
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._reached(middle, own) else (middle, high)
-        return high
+            one = self._try(tuple(ranked[:middle]), own)
+            low, high, reached = (low, middle, one) if one.rate >= self.target else (middle, high, reached)
+        return reached
 
-    def _reached(self, count: int, own: Mapping[str, Any]) -> bool:
-        """Whether the target is reached with so many layers in float."""
-        if count not in self.tries:
-            emit(Progress("search", len(self.tries), len(self.tries) + 1))
-            self.source.kept = dict(own)
-            self.source.leave(self.ranked[:count], "worst", self.noise)
-            target = self.source.path.with_name(f"without-{count}.onnx")
-            model = quantize_graph(self.source, self.mode, self.wish, target, self.made.feeds)
-            graph = self.made.place.write(self.source.role, model, ahead=count)
-            self.tries[count] = graph, self.made.answers(graph.path, self.mode.tolerance, "data")
-        return self._rate(count) >= self.target
+    def _put_back(self, best: Try, own: Mapping[str, Any]) -> Try:
+        """Quantise the large layers of those after all, one by one, as long as the target is reached."""
+        if best.rate < self.target:
+            return best
+        for layer in sorted(best.left, key=lambda layer: -layer.elements)[:MOST_BACK]:
+            fewer = tuple(other for other in best.left if other is not layer)
+            one = self._try(fewer, own)
+            best = one if one.rate >= self.target else best
+        return best
 
-    def _rate(self, count: int) -> float:
-        answers = self.tries[count][1]
-        return answers.rate if answers is not None else 0.0
+    def _try(self, left: tuple[Layer, ...], own: Mapping[str, Any]) -> Try:
+        """The graph with these layers in float, and its answers; each set is tried once."""
+        for before in self.tries:
+            if before.left == left:
+                return before
+        number = len(self.tries)
+        emit(Progress("search", number, number + 1))
+        self.source.kept = dict(own)
+        self.source.leave(left, "worst", self.noise)
+        target = self.source.path.with_name(f"try-{number}.onnx")
+        model = quantize_graph(self.source, self.mode, self.wish, target, self.made.feeds)
+        graph = self.made.place.write(self.source.role, model, ahead=number)
+        self.tries.append(Try(left, graph, self.made.answers(graph.path, self.mode.tolerance, "data")))
+        return self.tries[-1]
 
-    def _rank(self, loose: list[Layer]) -> None:
+    def _ranked(self, loose: list[Layer]) -> list[Layer]:
         """The layers, the worst first, by what quantising adds to their weights and to what they are fed."""
         tensors = self._tensor_noise(loose)
         noise = {}
@@ -101,7 +131,7 @@ class Search:
             parts = {layer.weight, *layer.inputs} & set(tensors)
             noise[layer.node] = sum(tensors[name] for name in parts)
         self.noise = noise
-        self.ranked = sorted(loose, key=lambda layer: -noise[layer.node])
+        return sorted(loose, key=lambda layer: -noise[layer.node])
 
     def _tensor_noise(self, loose: list[Layer]) -> dict[str, float]:
         feeds = list(self.made.feeds[:LOOKED_AT])
@@ -124,22 +154,23 @@ class Search:
         return self.source.path.with_name("ranges.json" if static is self.mode else "ranges-looked-at.json")
 
     def _told(self, layers: int) -> list[str]:
+        """A sentence on each graph that was tried."""
         return [
-            f"{count} of {layers} layers in float: {answers if answers is not None else 'does not run on data'}"
-            for count, (_, answers) in sorted(self.tries.items())
+            f"{len(one.left)} of {layers} layers in float: {one.answers or 'it does not run on data'}"
+            for one in self.tries
         ]
 
-    def _findings(self, answers: Answers | None) -> list[Finding]:
-        kept = [layer for layer in self.source.kept.values() if layer.reason == "worst"]
+    def _findings(self, best: Try) -> list[Finding]:
         found = []
-        if kept:
-            names = ", ".join(layer.name for layer in kept[:5]) + (
-                f" and {len(kept) - 5} more" if len(kept) > 5 else ""
+        if best.left:
+            names = ", ".join(layer.name for layer in best.left[:5])
+            more = f" and {len(best.left) - 5} more" if len(best.left) > 5 else ""
+            told = f"left in float for accuracy={self.target:g}: {names}{more}"
+            found.append(Finding("layers-kept", told, "note"))
+        if best.rate < self.target:
+            sentence = (
+                f"accuracy={self.target:g} is not reached: {best.rate:.4g} is the best of {len(self.tries)} tries"
             )
-            found.append(Finding("layers-kept", f"left in float to reach accuracy={self.target:g}: {names}", "note"))
-        if answers is None or answers.rate < self.target:
-            rate = f"{answers.rate:.4g}" if answers is not None else "nothing"
-            sentence = f"accuracy={self.target:g} is not reached: {rate} is the best of {len(self.tries)} tries"
             found.append(Finding("accuracy-missed", sentence, fix="mode=fp16  # or a lower accuracy"))
         return found
 
