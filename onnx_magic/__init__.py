@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from onnx_magic.errors import OnnxMagicError
     from onnx_magic.exported import ExportedModel
     from onnx_magic.records.artifact import GraphFile, Stage
+    from onnx_magic.records.benchmarks import Benchmark, Contender
     from onnx_magic.records.findings import Finding
     from onnx_magic.records.plan import Decision, ExportPlan, TaskInfo, TensorSpec
     from onnx_magic.records.results import Agreement, Comparison, OutputDiff, RunResult, SideBySide, Validation
     from onnx_magic.records.variants import Answers, GraphChange, KeptLayer, VariantRecord
     from onnx_magic.records.views import GraphView
+    from onnx_magic.verbs.benchmark import benchmark
     from onnx_magic.verbs.compare import compare
     from onnx_magic.verbs.export import export
     from onnx_magic.verbs.load import load
@@ -34,7 +36,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Agreement": "records.results",
     "Answers": "records.variants",
+    "Benchmark": "records.benchmarks",
     "Comparison": "records.results",
+    "Contender": "records.benchmarks",
     "Decision": "records.plan",
     "ExportPlan": "records.plan",
     "ExportedModel": "exported",
@@ -52,6 +56,7 @@ _HOMES = {
     "TensorSpec": "records.plan",
     "Validation": "records.results",
     "VariantRecord": "records.variants",
+    "benchmark": "verbs.benchmark",
     "compare": "verbs.compare",
     "export": "verbs.export",
     "load": "verbs.load",
@@ -66,7 +71,9 @@ _HOMES = {
 __all__ = [
     "Agreement",
     "Answers",
+    "Benchmark",
     "Comparison",
+    "Contender",
     "Decision",
     "ExportPlan",
     "ExportedModel",
@@ -85,6 +92,7 @@ __all__ = [
     "Validation",
     "VariantRecord",
     "__version__",
+    "benchmark",
     "compare",
     "export",
     "load",

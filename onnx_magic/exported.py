@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnx_magic.records.variants import VariantRecord
     from onnx_magic.runtime.folder import OpenedFolder
 
-VERBS = ("run", "compare", "view", "quantize", "optimize")
+VERBS = ("run", "compare", "view", "quantize", "optimize", "benchmark")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
 
 
@@ -58,6 +58,7 @@ class ExportedModel:
     compare: Callable[..., Any]
     view: Callable[..., Any]
     quantize: Callable[..., Any]
+    benchmark: Callable[..., Any]
     optimize: Callable[..., Any]
 
     def __init__(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 import inspect
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
@@ -92,6 +92,19 @@ def parse_name(text: str) -> str:
     return text
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names between commas, each once.
+
+    Example:
+        >>> parse_names("int8, q4")
+        ('int8', 'q4')
+    """
+    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip(" []()"))))
+    if not names:
+        raise ValueError(f"{text!r} names nothing: expected names with commas between them")
+    return names
+
+
 def parse_tolerance(text: str) -> float:
     """A tolerance, 0 or above."""
     try:
@@ -119,24 +132,45 @@ def parse_share(text: str) -> float:
     return value
 
 
-def parse_names(text: str) -> tuple[str, ...]:
-    """Names with commas between.
-
-    Example:
-        >>> parse_names("Gather, bert.pooler")
-        ('Gather', 'bert.pooler')
-    """
-    names = tuple(name.strip() for name in text.strip("[]()").split(",") if name.strip())
-    if not names:
-        raise ValueError(f"{text!r} names nothing")
-    return names
-
-
 def names_of(value: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
     """Names as a verb's caller may give them: one, several with commas, a tuple or list, or none."""
     if value is None:
         return ()
     return parse_names(value) if isinstance(value, str) else tuple(value)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Sizes of an axis with commas between, each once.
+
+    Example:
+        >>> parse_sizes("1,8,32")
+        (1, 8, 32)
+    """
+    try:
+        sizes = tuple(dict.fromkeys(int(part) for part in text.strip("[]() ").split(",") if part.strip()))
+    except ValueError:
+        raise ValueError(f"{text!r} are no sizes: expected whole numbers with commas between them") from None
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"{text!r} are no sizes: expected 1 or above")
+    return sizes
+
+
+def sizes_of(name: str, value: int | str | Sequence[int] | None) -> tuple[int, ...]:
+    """Sizes as a verb's caller may give them: one, several with commas, a list, or none.
+
+    Raises:
+        UsageError: what is given are no sizes.
+    """
+    if value is None:
+        return ()
+    try:
+        return parse_sizes(value if isinstance(value, str) else ",".join(map(str, _listed(value))))
+    except ValueError as error:
+        raise UsageError(f"{name}={value!r}: {error}", fix=f"{name}=1,8") from None
+
+
+def _listed(value: int | Sequence[int]) -> Sequence[int]:
+    return (value,) if isinstance(value, int) else value
 
 
 def parse_axes(text: str) -> Axes:
@@ -401,6 +435,41 @@ Once = Annotated[
 Lines = Annotated[
     bool,
     Option("Take the body as text, a sample a line.", "flag", parse_flag, per_call=True),
+]
+
+Variants = Annotated[
+    tuple[str, ...],
+    Option("Variants that answer beside the plain export: int8,q4.", parse=parse_names, metavar="NAMES", per_call=True),
+]
+Sizes = Annotated[
+    int | str | tuple[int, ...] | None,
+    Option(
+        "Sizes to measure, with commas between. Default: 1,8 for batch and 32,128 for length.",
+        parse=parse_sizes,
+        metavar="N,N",
+    ),
+]
+Compiled = Annotated[
+    bool,
+    Option("Measure torch.compile too: it needs a C++ compiler, and minutes for some models.", "flag", parse_flag),
+]
+Rounds = Annotated[
+    int,
+    Option("How often each contender has its turn.", "number", parse_int, metavar="N"),
+]
+Threads = Annotated[
+    int | None,
+    Option("Threads within one operator, for both sides. Default: the cores.", "number", parse_int, metavar="N"),
+]
+InterOp = Annotated[
+    int,
+    Option("Operators that may run at the same time, for both sides.", "number", parse_int, metavar="N"),
+]
+Time = Annotated[
+    bool,
+    Option(
+        "Measure how long each side takes, on as many threads, and show it below.", "flag", parse_flag, per_call=True
+    ),
 ]
 
 

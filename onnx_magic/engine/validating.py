@@ -158,6 +158,9 @@ def validate(
     """
     by_dtype = tolerances(atol, rtol)
     checks, findings = check_file(path)
+    # PyTorch answers all cases before ONNX Runtime's threads exist: two idle pools spin, and slow each other down.
+    asked, skipped = _references(prepared, cases(prepared.examples, assumptions))
+    findings += skipped
     session: Session | None = None
     try:
         session = Session(open_session(path))
@@ -168,8 +171,8 @@ def validate(
         findings.append(Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix))
     tried: list[Tried] = []
     if session is not None:
-        tried, skipped = _run_cases(session, prepared, cases(prepared.examples, assumptions), by_dtype)
-        findings += [*skipped, *_right_when_left_alone(path, prepared, tried, by_dtype)]
+        tried, refused = _run_cases(session, prepared, asked, by_dtype)
+        findings += [*refused, *_right_when_left_alone(path, prepared, tried, by_dtype)]
     findings += judge(graph, prepared, tried, limits or {})
     order = {"failure": 0, "warning": 1, "note": 2}
     return Validation(
@@ -198,16 +201,24 @@ def check_file(path: Path) -> tuple[dict[str, bool], list[Finding]]:
     return checks, []
 
 
-def _run_cases(
-    session: Session,
-    prepared: Prepared,
-    todo: Sequence[Case],
-    by_dtype: tuple[Mapping[str, float], Mapping[str, float]],
-) -> tuple[list[Tried], list[Finding]]:
-    tried: list[Tried] = []
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A case, what it feeds, and what PyTorch answered."""
+
+    case: Case
+    feed: Mapping[str, Array]
+    expected: Mapping[str, Array]
+
+
+def _references(prepared: Prepared, todo: Sequence[Case]) -> tuple[list[_Asked], list[Finding]]:
+    """PyTorch's outputs at every case; a note for each size that the model itself refuses.
+
+    At least OTHERS cases beside the traced one are left, with other values where a model takes few sizes.
+    """
+    asked: list[_Asked] = []
     skipped: list[Finding] = []
-    for done, case in enumerate(todo, start=1):
-        emit(Progress("verify", done, len(todo)))
+    for case in todo:
+        emit(Progress("verify", len(asked), 2 * len(todo)))
         feed = _feed(prepared.examples, case)
         try:
             expected = prepared.probe.outputs if case.sizes is None else _eager(prepared.flat, feed)
@@ -216,19 +227,33 @@ def _run_cases(
                 sentence = f"the model itself does not run at {case.label}: {one_line(error)}"
                 skipped.append(Finding("shape-illegal", sentence, level="note"))
             continue
+        asked.append(_Asked(case, feed, expected))
+    others = [one for one in asked if one.case.sizes is not None and not one.case.remote]
+    for seed in range(40, 40 + OTHERS - len(others)):
+        case = Case(f"other values {seed - 38}", {}, seed)
+        feed = _feed(prepared.examples, case)
+        asked.append(_Asked(case, feed, _eager(prepared.flat, feed)))
+    return asked, skipped
+
+
+def _run_cases(
+    session: Session,
+    prepared: Prepared,
+    asked: Sequence[_Asked],
+    by_dtype: tuple[Mapping[str, float], Mapping[str, float]],
+) -> tuple[list[Tried], list[Finding]]:
+    tried: list[Tried] = []
+    refused: list[Finding] = []
+    for done, (case, feed, expected) in enumerate(((a.case, a.feed, a.expected) for a in asked), start=1):
+        emit(Progress("verify", len(asked) + done, 2 * len(asked)))
         one = _try(session, case, feed, expected, prepared, by_dtype)
         if case.remote and one.comparison.error is not None:
             # Far from what was traced, to refuse is no lie: only a wrong answer is.
             sentence = f"the graph does not run at {case.label}, where PyTorch does"
-            skipped.append(Finding("axis-range", sentence, level="note"))
+            refused.append(Finding("axis-range", sentence, level="note"))
             continue
         tried.append(one)
-    others = [t for t in tried if t.case.sizes is not None]
-    for seed in range(40, 40 + OTHERS - len(others)):
-        case = Case(f"other values {seed - 38}", {}, seed)
-        feed = _feed(prepared.examples, case)
-        tried.append(_try(session, case, feed, _eager(prepared.flat, feed), prepared, by_dtype))
-    return tried, skipped
+    return tried, refused
 
 
 def _right_when_left_alone(

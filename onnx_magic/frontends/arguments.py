@@ -136,6 +136,8 @@ def _run_cell(
     model: options.SwapModel = None,
     once: options.Once = False,
     lines: options.Lines = False,
+    variants: options.Variants = (),
+    time: options.Time = False,
 ) -> None:
     """What `%%onnx_run` takes beside the options of `run`."""
 
@@ -150,6 +152,7 @@ _ROWS = (
     VerbRow("compare", command="compare"),
     VerbRow("optimize", line_magic="onnx_optimize", command="optimize", slow=True),
     VerbRow("quantize", line_magic="onnx_quantize", command="quantize", slow=True),
+    VerbRow("benchmark", line_magic="onnx_benchmark", command="benchmark", slow=True),
     VerbRow("view", line_magic="onnx_view", command="view", command_defaults=(("output", "."),)),
     VerbRow("tasks", line_magic="onnx_tasks", command="tasks"),
 )

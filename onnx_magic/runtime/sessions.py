@@ -40,6 +40,7 @@ def open_session(
     provider: str | None = None,
     threads: int | None = None,
     *,
+    inter_op: int | None = None,
     optimized: bool = True,
 ) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session that writes nothing to stderr.
@@ -48,6 +49,7 @@ def open_session(
         path_or_bytes: An .onnx file, or a model's bytes.
         provider: Execution provider, in full or short (`cuda`); the CPU when not given.
         threads: How many threads one operator may use.
+        inter_op: How many operators may run at the same time; one after the other when not given.
         optimized: Whether ONNX Runtime may rewrite the graph; on, as users run it.
 
     Raises:
@@ -61,6 +63,9 @@ def open_session(
     options.log_severity_level = _FATAL
     if threads is not None:
         options.intra_op_num_threads = threads
+    if inter_op is not None and inter_op > 1:
+        options.inter_op_num_threads = inter_op
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model = path_or_bytes if isinstance(path_or_bytes, bytes) else str(path_or_bytes)

@@ -1,0 +1,101 @@
+"""The worker's side of a benchmark for PyTorch: eager, dynamically quantised, or compiled."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_magic.engine.flat import FlatModel
+from onnx_magic.errors import UsageError
+from onnx_magic.runtime.taking_turns import Contestant, Run, read_feeds, serve
+
+if TYPE_CHECKING:
+    import torch
+
+    from onnx_magic.records.results import Array
+
+
+def load_torch(told: Mapping[str, Any]) -> Contestant:
+    """A contender that PyTorch runs: `{"path", "feeds", "loads", "threads", "inter_op", "kind"}`."""
+    import torch
+
+    torch.set_num_threads(told["threads"])
+    torch.set_num_interop_threads(told["inter_op"])
+    warnings.simplefilter("ignore")
+    started = time.perf_counter()
+    # The file is this package's own, written a moment ago for this process.
+    flat: FlatModel = torch.load(told["path"], weights_only=False)
+    flat = prepared(flat, told["kind"])
+    seconds = time.perf_counter() - started
+    feeds = read_feeds(Path(told["feeds"]), told["loads"])
+    facts = {"provider": str(flat.device), "threads": told["threads"], "load_seconds": seconds}
+    return Contestant(tuple(run_of(flat, feed) for feed in feeds), facts)
+
+
+def prepared(flat: FlatModel, kind: str) -> FlatModel:
+    """The model as `kind` has it; the one given is not changed.
+
+    Raises:
+        UsageError: this torch has no such kind.
+    """
+    return FlatModel(KINDS[kind](flat.model), flat.binding)
+
+
+def run_of(flat: FlatModel, feed: Mapping[str, Array]) -> Run:
+    """One run of a model at one feed, its arrays already tensors on the model's device."""
+    from onnx_magic.engine.tensors import to_tensors
+
+    tensors = {name: tensor.to(flat.device) for name, tensor in to_tensors(feed).items()}
+    device = flat.device.type
+
+    def run() -> object:
+        outputs = flat.run(tensors)
+        _finish(device)
+        return outputs
+
+    return run
+
+
+def _finish(device: str) -> None:
+    """Wait for what an accelerator still computes; the CPU has nothing left to do."""
+    import torch
+
+    if device != "cpu":
+        torch.accelerator.synchronize()
+
+
+def _eager(model: torch.nn.Module) -> torch.nn.Module:
+    return model.eval()
+
+
+def _int8(model: torch.nn.Module) -> torch.nn.Module:
+    import torch
+
+    # Deprecated in favour of torchao, and to be removed: https://github.com/pytorch/ao/issues/2259
+    quantize = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
+    if quantize is None:
+        raise UsageError(f"torch {torch.__version__} has no dynamic int8", fix="pip install torchao")
+    quantized: torch.nn.Module = quantize(model.eval(), {torch.nn.Linear}, dtype=torch.qint8)
+    return quantized
+
+
+def _compiled(model: torch.nn.Module) -> torch.nn.Module:
+    import torch
+
+    compiled: torch.nn.Module = torch.compile(model.eval())  # type: ignore[assignment]
+    return compiled
+
+
+KINDS: Mapping[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
+    "eager": _eager,
+    "int8": _int8,
+    "compiled": _compiled,
+}
+"""What may become of a model before it is timed."""
+
+
+if __name__ == "__main__":
+    serve(load_torch)

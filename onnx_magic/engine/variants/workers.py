@@ -1,0 +1,167 @@
+"""The contenders of a benchmark as they are spoken to: a process each, or this one where there is no other way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import onnx_magic
+from onnx_magic.errors import OnnxMagicError
+from onnx_magic.runtime.taking_turns import Contestant, timed, warm_up
+
+PATIENCE = 10
+"""Seconds for which a worker that was told to end is waited for."""
+
+
+class Worker(Protocol):
+    """One contender: started, warmed up, then told to run when it is its turn."""
+
+    own_process: bool
+
+    def start(self) -> Mapping[str, Any]:
+        """Load; the facts that are known then, or `{"error": ...}`."""
+        ...
+
+    def ask(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One turn; see `runtime.taking_turns.serve`."""
+        ...
+
+    def stop(self) -> None:
+        """End, whatever it is doing."""
+        ...
+
+
+class ProcessWorker:
+    """A contender in a process of its own, which `python -m <module>` starts.
+
+    Args:
+        module: What the process runs; it calls `taking_turns.serve`.
+        told: What it is to load.
+    """
+
+    own_process = True
+
+    def __init__(self, module: str, told: Mapping[str, Any]) -> None:
+        self.module = module
+        self.told = told
+        self._process: subprocess.Popen[str] | None = None
+        self._said: IO[bytes] | None = None
+
+    def start(self) -> Mapping[str, Any]:
+        """Start the process and let it load."""
+        self._said = tempfile.TemporaryFile()
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", self.module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env=_environment(self.told),
+            start_new_session=True,
+        )
+        return self.ask(self.told)
+
+    def ask(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Send a line, wait for the answer; a process that died answers with what it wrote last."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(told) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if line:
+            answer: Mapping[str, Any] = json.loads(line)
+            return answer
+        return {"error": self._last_words(process.wait())}
+
+    def stop(self) -> None:
+        """Close its stdin, which ends it; kill it where it does not listen."""
+        if self._process is None:
+            return
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                _close(stream)
+        try:
+            self._process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(PATIENCE)
+        if self._said is not None:
+            self._said.close()
+        self._process = None
+
+    def _last_words(self, code: int) -> str:
+        assert self._said is not None
+        self._said.seek(0)
+        lines = [line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
+        killed = "it was killed, for want of memory as a rule" if code == -9 else f"it ended with {code}"
+        return f"its process is gone: {killed}" + (f": {lines[-1].strip()}" if lines and code != -9 else "")
+
+
+def _close(stream: IO[str]) -> None:
+    try:
+        stream.close()
+    except BrokenPipeError:  # it is gone already
+        return
+
+
+def _environment(told: Mapping[str, Any]) -> dict[str, str]:
+    """This process' environment, with the threads that are asked for and with this very package."""
+    package = str(Path(onnx_magic.__file__).parent.parent)
+    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    threads = str(told["threads"])
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+    }
+
+
+class HereWorker:
+    """A contender in this process: a class that was defined in the notebook exists nowhere else.
+
+    Args:
+        make: Loads it.
+    """
+
+    own_process = False
+
+    def __init__(self, make: Callable[[], Contestant]) -> None:
+        self.make = make
+        self._contestant: Contestant | None = None
+
+    def start(self) -> Mapping[str, Any]:
+        """Load it."""
+        try:
+            self._contestant = self.make()
+        except OnnxMagicError as error:
+            return {"error": error.what}
+        return self._contestant.facts
+
+    def ask(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One turn, in this thread."""
+        assert self._contestant is not None
+        if told.get("memory"):
+            return {"memory": None}  # the peak of a notebook's process says nothing of one model
+        run = self._contestant.runs[told["load"]]
+        try:
+            if told.get("warm"):
+                runs, steady = warm_up(run)
+                return {"runs": runs, "steady": steady}
+            return {"seconds": timed(run, told["least"], told["seconds"])}
+        except Exception as error:  # the user's model may raise anything
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def stop(self) -> None:
+        """Let go of it."""
+        self._contestant = None
