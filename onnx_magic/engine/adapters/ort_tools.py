@@ -6,11 +6,13 @@ tools print goes where `engine.quiet` sends it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from onnx_magic.events import Progress, emit
 
 if TYPE_CHECKING:
     import onnx
@@ -62,7 +64,7 @@ def quantize_dynamic(
 def quantize_static(
     source: Path,
     target: Path,
-    feeds: Iterable[Feed],
+    feeds: Sequence[Feed],
     *,
     method: str,
     per_channel: bool,
@@ -97,20 +99,28 @@ def quantize_static(
         nodes_to_exclude=list(exclude),
         use_external_data_format=external,
         calibrate_method=methods[method],
-        extra_options={"MatMulConstBOnly": True},
+        # One feed at a time: the histograms of all at once would need them to be of one shape, and in memory.
+        extra_options={"MatMulConstBOnly": True, "CalibStridedMinMax": 1},
         calibration_cache_path=cache,
     )
 
 
-def _reader(feeds: Iterable[Feed]) -> Any:
+def _reader(feeds: Sequence[Feed]) -> Any:
     """What the calibrator asks for one feed after the other."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-        """Gives one feed after the other, then `None`."""
+        """Gives one feed after the other, then `None`; `set_range` says which."""
 
         def __init__(self) -> None:
             self.feeds = iter(feeds)
+
+        def __len__(self) -> int:
+            return len(feeds)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            emit(Progress("calibrate", end_index, len(feeds)))
+            self.feeds = iter(feeds[start_index:end_index])
 
         def get_next(self) -> Feed | None:
             return next(self.feeds, None)

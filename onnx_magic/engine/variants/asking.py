@@ -17,11 +17,14 @@ from onnx_magic.engine.variants.making import (
     refuse_quantized,
 )
 from onnx_magic.engine.variants.modes import Mode, find_mode
+from onnx_magic.engine.variants.overflowing import LARGEST, find_overflows
 from onnx_magic.engine.variants.quantizing import Source, Wish, prepare_source, quantize_graph
+from onnx_magic.engine.variants.searching import Search
 from onnx_magic.errors import UsageError
 from onnx_magic.events import stage
 from onnx_magic.records.artifact import GraphFile
-from onnx_magic.records.variants import VariantRecord
+from onnx_magic.records.findings import Finding
+from onnx_magic.records.variants import KeptLayer, VariantRecord
 
 SAMPLES = 256
 """Samples of the user's data that are used, unless more are asked for."""
@@ -76,14 +79,61 @@ def _quantized(
 ) -> tuple[dict[str, GraphFile], VariantRecord]:
     graphs: dict[str, GraphFile] = {}
     sources: list[Source] = []
+    answers, steps = None, [mode.title]
     for role, graph in made.parent.opened.graphs.items():
         with stage("quantize") as row:
             row.detail = mode.title
             source = prepare_source(graph.path, made.place.work, role, mode, request.wish)
-            model = quantize_graph(source, mode, request.wish, source.path.with_name("quantized.onnx"), made.feeds)
-            graphs[role] = made.place.write(role, model)
             sources.append(source)
+            if "float16" in mode.methods:
+                seen.findings += _leave_overflows(made, source)
+            if request.accuracy is None:
+                target = source.path.with_name("quantized.onnx")
+                graphs[role] = made.place.write(role, quantize_graph(source, mode, request.wish, target, made.feeds))
+        if request.accuracy is not None:
+            graphs[role], answers, told, found = Search(made, source, mode, request.wish, request.accuracy).run()
+            steps += told
+            seen.findings += found
+        seen.findings += _kept_for_want_of_kernels(source)
     kept = tuple(layer for source in sources for layer in source.kept.values())
     options = {name: value for name, value in dataclasses.asdict(request.wish).items() if value not in (None, ())}
-    record = VariantRecord(mode.name, mode.title, kept=kept, options=options, accuracy=request.accuracy)
+    record = VariantRecord(
+        mode.name,
+        mode.title,
+        steps=tuple(steps),
+        kept=kept,
+        options=options,
+        answers=answers,
+        accuracy=request.accuracy,
+    )
     return graphs, record
+
+
+def _leave_overflows(made: Making, source: Source) -> list[Finding]:
+    """Leave the layers in float32 whose values float16 cannot hold, and name them."""
+    feeds = made.feeds or [feed for _, feed in made.reference(source.role).cases]
+    found = find_overflows(source.path, feeds)
+    for one in found:
+        source.kept[one.node] = KeptLayer(one.node, one.operator, one.module, "overflow", graph=source.role)
+    worst: dict[str, float] = {}
+    for one in found:
+        name = one.module or one.node
+        worst[name] = max(worst.get(name, 0.0), one.largest)
+    return [
+        Finding(
+            "half-overflow",
+            f"{name} reaches {largest:.3g}, and float16 ends at {LARGEST:g}: it is left in float32",
+            level="warning",
+            layer=name,
+        )
+        for name, largest in worst.items()
+    ]
+
+
+def _kept_for_want_of_kernels(source: Source) -> list[Finding]:
+    names = [layer.name for layer in source.kept.values() if layer.reason == "no kernel"]
+    if not names:
+        return []
+    told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    sentence = f"ONNX Runtime has no int8 kernel for convolutions quantised as the graph runs: {told} stay in float"
+    return [Finding("layers-kept", sentence, "note", "mode=uint8  # or int8-static, with data")]

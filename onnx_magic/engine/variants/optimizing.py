@@ -1,4 +1,4 @@
-"""`optimize`: ONNX Runtime's own levels, or the fusions of whole transformer layers; the way that fuses most is taken."""
+"""`optimize`: ONNX Runtime's own levels, or fusions of whole transformer layers; the way that fuses most is taken."""
 
 from __future__ import annotations
 

@@ -106,6 +106,7 @@ class VariantPlace:
                 return {role: self.folder / _aside(path) for role, path in targets.items()}
             graphs = {role: {**row, "path": targets[role].as_posix()} for role, row in entry["graphs"].items()}
             gone = [f"{path.as_posix()}_data" for path in targets.values()]
+            gone += [f"{_aside(path).as_posix()}{end}" for path in targets.values() for end in ("", "_data")]
             if manifest is not None:
                 noted = {**manifest.variants, self.name: {**entry, "graphs": graphs}}
                 write_manifest(dataclasses.replace(manifest, variants=noted), self.staged)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,9 +13,10 @@ import numpy as np
 
 from onnx_magic.engine import packing
 from onnx_magic.engine.adapters import ort_tools
+from onnx_magic.engine.probing import one_line
 from onnx_magic.engine.variants.layers import Layer, chosen, module_of, weight_layers
 from onnx_magic.engine.variants.modes import CONVOLUTIONS, EMBEDDING, MATRIX, Mode
-from onnx_magic.errors import UsageError
+from onnx_magic.errors import ExportError, OnnxMagicError, UsageError
 from onnx_magic.records.variants import KeptLayer
 
 if TYPE_CHECKING:
@@ -191,35 +192,63 @@ def quantize_graph(
     Returns:
         The graph, its weights in memory or in files of the working folder.
     """
-    import onnx_ir
-
-    path = source.path
-    model: onnx_ir.Model | None = None
+    path, model = source.path, None
     for method in mode.methods:
         if model is not None:  # what the step before gave
             path = target.with_name(f"{target.stem}-{method}.onnx")
             packing.save_graph(model, path, limit=packing.SINGLE_FILE_LIMIT)
-        if method == "dynamic":
-            ort_tools.quantize_dynamic(
-                path, target, signed=mode.signed, per_channel=wish.per_channel is not False, operators=source.operators,
-                exclude=source.excluded, external=source.external,
-            )  # fmt: skip
-            model = onnx_ir.load(target)
-        elif method == "static":
-            ort_tools.quantize_static(
-                path, target, feeds, method=wish.calibration, per_channel=wish.per_channel is not False,
-                operators=source.operators, exclude=source.excluded, external=source.external,
-                cache=source.path.with_name("ranges.json"),
-            )  # fmt: skip
-            model = onnx_ir.load(target)
-        elif method == "4bit":
-            operators = tuple(name for name in source.operators if name in ("MatMul", "Gather"))
-            proto = ort_tools.quantize_4bit(path, block=wish.block, exclude=source.excluded, operators=operators)
-            model = onnx_ir.from_proto(proto)
-        else:
-            known = not source.contrib and mode.methods[0] == "float16"
-            proto = ort_tools.to_float16(path, nodes=source.excluded, inferred=known)
-            model = onnx_ir.from_proto(proto)
+        try:
+            model = _STEPS[method](path, source, mode, wish, target, feeds)
+        except OnnxMagicError:
+            raise
+        except Exception as error:  # the tools raise anything at all
+            raise ExportError(
+                f"ONNX Runtime's tools could not make {mode.name} of {source.role}: {one_line(error)}",
+                fix="exclude=<a module>  # or another mode",
+                stage="quantize",
+            ) from error
     assert model is not None, mode
-    model.metadata_props.pop(ort_tools.PREPARED[0], None)
     return model
+
+
+Step: TypeAlias = Callable[[Path, Source, Mode, Wish, Path, Sequence[Mapping[str, Array]]], "onnx_ir.Model"]
+
+
+def _dynamic(path: Path, source: Source, mode: Mode, wish: Wish, target: Path, _feeds: Any) -> onnx_ir.Model:
+    import onnx_ir
+
+    ort_tools.quantize_dynamic(
+        path, target, signed=mode.signed, per_channel=wish.per_channel is not False, operators=source.operators,
+        exclude=source.excluded, external=source.external,
+    )  # fmt: skip
+    return onnx_ir.load(target)
+
+
+def _static(path: Path, source: Source, mode: Mode, wish: Wish, target: Path, feeds: Any) -> onnx_ir.Model:
+    import onnx_ir
+
+    ort_tools.quantize_static(
+        path, target, feeds, method=wish.calibration, per_channel=wish.per_channel is not False,
+        operators=source.operators, exclude=source.excluded, external=source.external,
+        cache=source.path.with_name("ranges.json"),
+    )  # fmt: skip
+    return onnx_ir.load(target)
+
+
+def _four_bits(path: Path, source: Source, _mode: Mode, wish: Wish, _target: Path, _feeds: Any) -> onnx_ir.Model:
+    import onnx_ir
+
+    operators = tuple(name for name in source.operators if name in ("MatMul", "Gather"))
+    proto = ort_tools.quantize_4bit(path, block=wish.block, exclude=source.excluded, operators=operators)
+    return onnx_ir.from_proto(proto)
+
+
+def _float16(path: Path, source: Source, mode: Mode, _wish: Wish, _target: Path, _feeds: Any) -> onnx_ir.Model:
+    import onnx_ir
+
+    # onnx infers nothing beyond an operator that it does not know.
+    known = not source.contrib and mode.methods[0] == "float16"
+    return onnx_ir.from_proto(ort_tools.to_float16(path, nodes=source.excluded, inferred=known))
+
+
+_STEPS: Mapping[str, Step] = {"dynamic": _dynamic, "static": _static, "4bit": _four_bits, "float16": _float16}
