@@ -20,7 +20,9 @@ _STATUS: dict[str, tuple[str, Tone]] = {
 def variants_blocks(table: VariantsTable) -> Blocks:
     """Advice, the table, and per variant its operators and the layers that stayed in float."""
     blocks: list[Block] = [Verdict("name", table.name, table.advice), _table(table)]
-    said = f"{BEST} smallest" + (" and fastest of those that passed" if table.fastest else " of those that passed")
+    said = (
+        f"{BEST} smallest{' and fastest' if table.fastest else ''} of those that passed; changed: answers that differ"
+    )
     if table.load:
         said += f"; times at {table.load}, speed-up over {table.baseline}"
     blocks.append(Facts((Cell(said, "quiet", limit=200),)))
@@ -32,8 +34,8 @@ def _table(table: VariantsTable) -> Table:
     timed = any(row.median is not None for row in table.rows)
     titles = [Column("variant"), Column("size", right=True)]
     if timed:
-        titles += [Column(t, right=True) for t in ("median", "speed-up", "load", "peak memory")]
-    titles += [Column("max |Δ|", right=True), Column("cosine", right=True), Column("answers changed", right=True)]
+        titles += [Column(t, right=True) for t in ("median", "speed-up", "load", "memory")]
+    titles += [Column("max |Δ|", right=True), Column("cosine", right=True), Column("changed", right=True)]
     return Table(
         "variants",
         (*titles, Column("verdict")),
@@ -69,7 +71,7 @@ def _changed(row: VariantRow) -> Cell:
         return Cell(DASH, "quiet")
     own = row.answers is not None and row.answers.kind != "cosine"
     total = row.answers.total if row.answers is not None and own else row.agreed[1]
-    return Cell(f"{row.changed} of {total}", "plain" if row.changed == 0 else "warn", mono=True)
+    return Cell(f"{row.changed}/{total}", "plain" if row.changed == 0 else "warn", mono=True)
 
 
 def _details(made: VariantRecord) -> tuple[Block, ...]:
