@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onnx_magic.display import formatters
-from onnx_magic.display.bundles import FORMATTED, bundle
+from onnx_magic.display.bundles import bundle
 from onnx_magic.errors import OnnxMagicError, UnknownTaskError
 from onnx_magic.records.results import RunResult, Validation
 
