@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
@@ -199,6 +198,6 @@ class Benchmark:
         Example:
             >>> exported.benchmark(batch="1,4,16").plot("sweep")  # doctest: +SKIP
         """
-        # Drawing lies above the records, and is looked up only when it is asked for.
-        figure: Figure = importlib.import_module("onnx_magic.display.plots").plot(self, kind)
-        return figure
+        from onnx_magic.records.plots import plot
+
+        return plot(self, kind)

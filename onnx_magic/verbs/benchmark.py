@@ -20,7 +20,7 @@ def benchmark(
     inputs: options.Inputs = None,
     batch: options.Sizes = None,
     length: options.Sizes = None,
-    variants: options.Variants | None = None,
+    variants: options.Variants = (),
     against: options.Against = None,
     compiled: options.Compiled = False,
     rounds: options.Rounds = 5,
