@@ -79,11 +79,9 @@ def _said(closeup: Closeup) -> Cell:
 
 def _values(look: Look, closeup: Closeup) -> Table:
     """Two rows: PyTorch's values and the other side's, at the first few positions and where it is worst."""
-    spots = list(closeup.first)
-    titles = [_at(spot) for spot in spots]
-    if closeup.worst is not None:
-        spots.append(closeup.worst)
-        titles.append(f"worst {_at(closeup.worst)}")
+    worst = closeup.worst
+    spots = [*closeup.first, *([worst] if worst is not None and worst not in closeup.first else [])]
+    titles = [f"worst {_at(spot)}" if spot == worst else _at(spot) for spot in spots]
     expected = [Cell(_value(spot.expected, spot.within), mono=True) for spot in spots]
     actual = [
         Cell(_value(spot.actual, True), mono=True)

@@ -20,10 +20,10 @@ def latency_blocks(latency: Latency) -> Blocks:
             Column("provider"),
             Column("threads", right=True),
             Column("median", right=True),
+            Column(""),
+            Column("speed", right=True),
             Column("fastest", right=True),
             Column("slowest", right=True),
-            Column("speed", right=True),
-            Column(""),
         ),
         tuple(_row(timing, latency.timings[0], longest) for timing in latency.timings),
     )
@@ -41,10 +41,10 @@ def _row(timing: Timing, first: Timing, longest: float) -> tuple[Cell, ...]:
         Cell(timing.provider, mono=True),
         Cell(DASH if timing.threads is None else str(timing.threads), mono=True),
         Cell(duration(timing.median), mono=True),
+        Cell("", bar=timing.median / longest),
+        Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
         Cell(duration(timing.fastest), "quiet", mono=True),
         Cell(duration(timing.slowest), "quiet", mono=True),
-        Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
-        Cell("", bar=timing.median / longest),
     )
 
 
