@@ -35,13 +35,12 @@ def row_cells(values: Sequence[Any], top_k: int) -> tuple[list[Cell], list[bool]
         values: The values, or `NOWHERE`.
         top_k: How many values are shown of a long array: the largest.
     """
-    alike = [value is values[0] or _same(values[0], value) for value in values]
-    other = next((value for value, like in zip(values, alike, strict=True) if not like), NOWHERE)
-    cells = []
-    for value, like in zip(values, alike, strict=True):
-        against = other if value is values[0] else values[0]
-        plain = like and (value is not values[0] or other is NOWHERE)
-        cell = _cell(value, top_k) if plain or against is NOWHERE else _marked(value, against, top_k)
+    expected, *others = values
+    alike = [True, *(value is expected or _same(expected, value) for value in others)]
+    parting = [value for value, like in zip(values, alike, strict=True) if not like and value is not NOWHERE]
+    cells = [_marked(expected, parting[0], top_k) if parting else _cell(expected, top_k)]
+    for value, like in zip(others, alike[1:], strict=True):
+        cell = _cell(value, top_k) if like else _marked(value, expected, top_k)
         cells.append(cell if like else Cell(cell.text, "bad", limit=cell.limit, mark=cell.mark))
     return cells, alike
 
@@ -93,7 +92,7 @@ def _text(value: Any, top_k: int) -> str:
 
 def _marked(value: Any, other: Any, top_k: int) -> Cell:
     """The value, with the place marked at which it parts from another."""
-    if value is NOWHERE:
+    if value is NOWHERE or other is NOWHERE:
         return _cell(value, top_k)
     if is_tokens(value) and is_tokens(other):
         return _marked_tokens(_tokens(value), _tokens(other))

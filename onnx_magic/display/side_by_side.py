@@ -78,7 +78,8 @@ def variant_item(name: str, variant: VariantAnswer) -> Item:
     wrong = [c for c in tried if not c.passed]
     if not tried:
         return Item("warn", name, "no call of the model was compared")
-    if broken := next((c for c in tried if c.error is not None), None):
+    broken = next((c for c in tried if c.error is not None), None)
+    if broken is not None:
         return Item("bad", name, f"{broken.label}: {broken.error}")
     if not wrong:
         return Item("good", name, f"within the tolerance in {plural(len(tried), 'call')}{measured(tried)}")
@@ -122,6 +123,8 @@ def answers_table(rows: Sequence[Row], backends: Sequence[str] = ("ONNX Runtime"
         backends: Who stands beside PyTorch.
     """
     sides = (Column(name, wraps=True) for name in ("PyTorch", *backends))
+    if len(rows) > _KEEP:  # what differs is not folded away
+        rows = sorted(rows, key=lambda row: all(row.alike))
     columns = (Column("answer"), *sides, Column("result"))
     cells = tuple((Cell(row.name, "quiet"), *row.cells, _result(row, backends)) for row in rows)
     return Table("PyTorch's answers beside ONNX Runtime's", columns, cells, keep=_KEEP)
