@@ -18,9 +18,9 @@ def latency_blocks(latency: Latency) -> Blocks:
         (
             Column("latency"),
             Column("provider"),
-            Column("threads", right=True),
             Column("median", right=True),
             Column(""),
+            Column("threads", right=True),
             Column("speed", right=True),
             Column("fastest", right=True),
             Column("slowest", right=True),
@@ -39,9 +39,9 @@ def _row(timing: Timing, first: Timing, longest: float) -> tuple[Cell, ...]:
     return (
         Cell(timing.name),
         Cell(timing.provider, mono=True),
-        Cell(DASH if timing.threads is None else str(timing.threads), mono=True),
         Cell(duration(timing.median), mono=True),
         Cell("", bar=timing.median / longest),
+        Cell(DASH if timing.threads is None else str(timing.threads), mono=True),
         Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
         Cell(duration(timing.fastest), "quiet", mono=True),
         Cell(duration(timing.slowest), "quiet", mono=True),
