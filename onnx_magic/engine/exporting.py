@@ -87,7 +87,7 @@ class ExportOutcome:
 
     def released(self) -> ExportOutcome:
         """The same without the live model."""
-        return dataclasses.replace(self, source=None, flat=None)
+        return dataclasses.replace(self, source=None, flat=None, plan=self.plan.replace(asked=None))
 
 
 def make_plan(request: ExportRequest) -> ExportPlan:

@@ -144,6 +144,7 @@ class ExportReport:
         decisions: Who decided what (axes as `input_ids[0]`).
         variant: Name of the variant, `None` for the plain export.
         findings: Findings that belong to the export, not to the verdict (fallback, quirks, opset).
+        edit: What is typed to edit the axes; empty where they cannot be edited.
     """
 
     name: str
@@ -157,3 +158,4 @@ class ExportReport:
     decisions: tuple[Decision, ...] = ()
     variant: str | None = None
     findings: tuple[Finding, ...] = ()
+    edit: str = "%onnx_axes model"
