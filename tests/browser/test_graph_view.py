@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import onnx_magic
-from tests.browser.conftest import Watched
+from tests.browser.lab import Watched
 from tests.graphs import HOSTILE, branching, chain
 
 LOAD = "%load_ext onnx_magic"
@@ -26,14 +26,10 @@ def test_it_is_drawn_in_jupyterlab_without_a_word_to_anyone(
     assert first.locator("[data-highlight]").count() == 0
     assert second.locator("[data-highlight='#a50026']").get_attribute("id") == "node-name-node_b"
     assert second.locator("[data-highlight]").count() == 2
-    for theme, name in (("light", "JupyterLab Light"), ("dark", "JupyterLab Dark")):
-        # One Lab serves all tests, and keeps the theme that another test left.
-        seen.page.evaluate(
-            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme: theme})", name
-        )
-        first.locator(f"html[data-theme={theme}]").wait_for(state="attached", timeout=20_000)
-    assert seen.outside == []
-    assert [problem for problem in seen.problems if "favicon" not in problem] == []
+    for theme in ("Light", "Dark"):  # one Lab serves all tests, and keeps the theme that another test left
+        seen.theme(theme)
+        first.locator(f"html[data-theme={theme.lower()}]").wait_for(state="attached")
+    assert seen.complaints() == []
 
 
 def page_of(watched: Watched, model: Path, **options: object) -> Watched:
@@ -47,7 +43,7 @@ def test_a_page_opens_from_a_folder_and_a_node_tells_where_it_came_from(watched:
     frame = seen.frame()
     frame.locator("[id='node-name-node_b'] .node-item-type").dispatch_event("click")
     sidebar = frame.locator("#sidebar")
-    sidebar.get_by_text("encoder.layer").wait_for(timeout=10_000)
+    sidebar.get_by_text("encoder.layer").wait_for()
     assert sidebar.get_by_text("net.py:9 in attend").count() == 1
     assert (seen.problems, seen.outside) == ([], [])
 
@@ -59,7 +55,7 @@ def test_names_run_no_script(watched: Watched, tmp_path: Path) -> None:
         nodes = frame.locator("#canvas .graph-node")
         place = [nodes.nth(i).get_attribute("id") for i in range(nodes.count())].index(f"node-name-{name}")
         nodes.nth(place).locator(".node-item-type").dispatch_event("click")
-        frame.locator("#sidebar").get_by_text(name).first.wait_for(timeout=10_000)
+        frame.locator("#sidebar").get_by_text(name).first.wait_for()
     for each in seen.page.frames:
         assert each.evaluate("() => [window.hacked, document.images.length]") == [None, 0]
     assert frame.locator("[data-highlight]").count() == len(HOSTILE)
@@ -78,7 +74,7 @@ def test_a_frame_that_fails_gives_way_to_the_tables(watched: Watched, tmp_path: 
     broken = page.read_text(encoding="utf-8").replace("id=&quot;om-model&quot;", "id=&quot;nothing&quot;")
     page.write_text(broken, encoding="utf-8")
     watched.page.goto(f"file://{page}")
-    watched.page.get_by_text("The graph is not drawn").wait_for(timeout=20_000)
+    watched.page.get_by_text("The graph is not drawn").wait_for()
     assert watched.page.get_by_text("weight").or_(watched.page.get_by_text("Add", exact=True)).first.is_visible()
 
 
