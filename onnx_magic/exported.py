@@ -208,9 +208,22 @@ class ExportedModel:
         return self._outcome.examples if self._outcome else None
 
     @property
-    def plan(self) -> ExportPlan | None:
-        """What was decided before tracing; `None` after a load."""
-        return self._outcome.plan if self._outcome else None
+    def plan(self) -> ExportPlan:
+        """What was decided before tracing; `plan.edit()` changes it. After a load: what the folder tells."""
+        if self._outcome is not None:
+            return self._outcome.plan
+        report, graph = self.opened.report, self.graph
+        return ExportPlan(
+            name=report.name,
+            task=report.task,
+            architecture=report.architecture,
+            inputs=graph.inputs,
+            outputs=graph.outputs,
+            examples={},
+            opset=graph.opset,
+            exporter=report.exporter,
+            decisions=report.decisions,
+        )
 
     @property
     def validation(self) -> Validation:

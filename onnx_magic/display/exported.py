@@ -22,6 +22,8 @@ def report_blocks(report: ExportReport) -> Blocks:
     ]
     tables += validation_tables(report.validation)
     blocks += [Beside(tuple(tables))] if tables else []
+    if report.edit and report.graphs:
+        blocks.append(Facts((Cell("edit the axes"), Cell(report.edit, mono=True)), gap=": "))
     blocks.append(Facts(tuple(_made_of(report))))
     blocks += [_graph_facts(name, graph, several=several) for name, graph in report.graphs.items()]
     if not report.graphs:

@@ -90,7 +90,8 @@ class ExportOutcome:
 
     def released(self) -> ExportOutcome:
         """The same without the live model."""
-        return dataclasses.replace(self, source=None, flat=None, examples=None)
+        plan = self.plan.replace(asked=None)
+        return dataclasses.replace(self, source=None, flat=None, examples=None, plan=plan)
 
 
 def make_plan(request: ExportRequest) -> ExportPlan:

@@ -72,7 +72,7 @@ def _vanished(graph: GraphFile, prepared: Prepared) -> Iterator[Finding]:
             yield Finding(
                 "input-vanished",
                 f"input {spec.name} vanished from the graph, and PyTorch's outputs depend on it",
-                fix=f"inputs={{{spec.name!r}: ...}}  (values that vary: a padded batch, for a mask)",
+                fix=f"inputs={{{spec.name!r}: ...}}  # values that vary: a padded batch, for a mask",
                 tensor=spec.name,
             )
         else:
@@ -171,7 +171,7 @@ def _case_findings(one: Tried, more: str) -> Iterator[Finding]:
         yield Finding("meaning-differs", f"at {label}, {answers} differ from PyTorch's")
 
 
-_NEXT = "exporter=torchscript   or inputs=... of another shape"
+_NEXT = "exporter=torchscript  # or inputs=... of another shape"
 
 
 def _not_finite(tried: Sequence[Tried]) -> Iterator[Finding]:

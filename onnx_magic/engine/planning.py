@@ -106,6 +106,7 @@ def prepare(source: ModelSource, request: ExportRequest) -> Prepared:
         exporter=exporter,
         quirks=tuple(row.name for row in quirks_for(source.model)),
         decisions=(*decisions, *by_axis.values()),
+        asked=dict(vars(request)),
     )
     return Prepared(plan, flat, found, user_axes=wish is not None and wish is not True)
 

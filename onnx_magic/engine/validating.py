@@ -278,7 +278,7 @@ def _right_when_left_alone(
             f"the file is right, ONNX Runtime's own graph optimisations move the outputs by {off:.1e}: "
             "with them off it agrees at every shape that failed",
             level="warning",
-            fix=f"atol={10 ** math.ceil(math.log10(off)):g}   or run with ORT_DISABLE_ALL",
+            fix=f"atol={10 ** math.ceil(math.log10(off)):g}  # or run with ORT_DISABLE_ALL",
         )
     ]
 

@@ -12,14 +12,20 @@ from onnx_magic.options import OPTIONS_HEAD
 _WIDTH, _INDENT = 100, " " * 22
 
 
-def usage(arguments: VerbArguments, prefix: str, *, shell: bool = False) -> str:
-    """One line: what may be given.
+def usage(arguments: VerbArguments, prefix: str, *, shell: bool = False, indent: int = 0) -> str:
+    """What may be given, in lines of 100 columns that begin behind `indent`: broken between options alone.
 
     Example:
         >>> usage(VERBS["load"].arguments, "%onnx_load")
         '%onnx_load PATH [variant=NAME]'
     """
-    return " ".join((prefix, *(_use(field, shell) for field in arguments.fields)))
+    lines = [prefix]
+    for use in (_use(field, shell) for field in arguments.fields):
+        if indent + len(lines[-1]) + 1 + len(use) <= _WIDTH:
+            lines[-1] += f" {use}"
+        else:
+            lines.append(f"    {use}")
+    return f"\n{' ' * indent}".join(lines)
 
 
 def _use(field: Field, shell: bool) -> str:
@@ -71,9 +77,9 @@ def magic_help(row: VerbRow) -> str:
     """
     parts = []
     if row.line_magic:
-        parts.append(usage(row.line_arguments, f"%{row.line_magic}"))
+        parts.append(usage(row.line_arguments, f"%{row.line_magic}", indent=4))
     if row.cell_magic:
-        parts.append(usage(row.cell_arguments, f"%%{row.cell_magic}"))
+        parts.append(usage(row.cell_arguments, f"%%{row.cell_magic}", indent=4))
     by_name = {field.name: field for field in row.line_arguments.fields} if row.line_magic else {}
     if row.cell_magic:
         by_name |= {field.name: field for field in row.cell_arguments.fields}
@@ -87,8 +93,7 @@ def command_help(row: VerbRow, program: str) -> str:
     """What `onnx-magic <command> --help` prints."""
     about = _described(row).split("\n\n")
     first = "\n\n".join(part for part in about[:2] if not part.startswith(("Args:", "Returns:", "Raises:", "Example:")))
-    use = f"usage: {usage(row.arguments, f'{program} {row.command}', shell=True)}"
-    use = textwrap.fill(use, _WIDTH, subsequent_indent=" " * 7, break_on_hyphens=False, break_long_words=False)
+    use = f"usage: {usage(row.arguments, f'{program} {row.command}', shell=True, indent=7)}"
     options = option_list(row.arguments, shell=True)
     listed = f"\n\noptions (--key value or key=value):\n{options}" if options else ""
     return f"{use}\n\n{first}{listed}\n"

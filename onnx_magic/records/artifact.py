@@ -146,6 +146,7 @@ class ExportReport:
         variant: Name of the variant, `None` for the plain export.
         findings: Findings that belong to the export, not to the verdict (fallback, quirks, opset).
         made: What was done to make it, where it is a variant.
+        edit: What is typed to edit the axes; empty where they cannot be edited.
     """
 
     name: str
@@ -160,3 +161,4 @@ class ExportReport:
     variant: str | None = None
     findings: tuple[Finding, ...] = ()
     made: VariantRecord | None = None
+    edit: str = "%onnx_axes model"

@@ -160,6 +160,11 @@ def test_colours_can_be_read_on_white_and_on_black() -> None:
             assert _contrast(literal[0], background) > 3.8, (tone, background)
 
 
+def test_names_in_a_narrow_column_are_not_broken_at_their_hyphens(build: Callable[[str], object]) -> None:
+    markup = bundle(build("tasks"))["text/html"]
+    assert '<span style="white-space:nowrap">sentiment-analysis</span>' in markup
+
+
 def test_an_exported_model_is_shown_by_its_report(build: Callable[[str], object]) -> None:
     report = build("verified")
     assert bundle(SimpleNamespace(report=report)) == bundle(report)

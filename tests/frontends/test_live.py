@@ -7,14 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+import onnx_magic
+from onnx_magic.display.bundles import bundle
 from onnx_magic.errors import UsageError
 from onnx_magic.exported import ExportedModel
 from onnx_magic.frontends import live
 from onnx_magic.frontends.arguments import VERBS
 from onnx_magic.frontends.fixing import Typed
 from onnx_magic.frontends.lines import split_line
+from onnx_magic.frontends.live import words_of
 from onnx_magic.frontends.reading import NamespaceReader
 from onnx_magic.records.plan import ExportPlan
 from onnx_magic.widgets.axes_table import VIEW, AxesTable
@@ -113,6 +117,56 @@ def test_in_a_terminal_the_static_form(shell: Any, folder: Path, monkeypatch: py
     monkeypatch.setattr(live, "is_notebook", lambda shell: False)
     assert isinstance(shell.run("%onnx_axes folder"), ExportPlan)
     assert not any(VIEW in data or "not installed" in data["text/plain"] for data in shell.shown)
+
+
+def test_a_plan_is_edited_and_exported_again(shell: Any, folder: Path) -> None:
+    shell.user_ns["onnx_magic"] = onnx_magic
+    shell.run("plan = onnx_magic.plan(folder, opset=18)")
+    shell.display_pub.outputs.clear()
+    table = shell.run("plan.edit()")
+    assert isinstance(table, AxesTable) and table.plan.dynamic == shell.user_ns["plan"].dynamic
+    assert kinds(shell)[-2:] == [{"text/plain", "text/html"}, {VIEW, "text/plain"}]
+    table.edit("input_ids", 1, "tokens")
+    assert table.line == f"%onnx_export {folder} opset=18 dynamic={{'input_ids': {{0: 'batch_size', 1: 'tokens'}}}}"
+    exported = table.export_again()
+    assert exported.inputs[0].shape == ("batch_size", "tokens") and exported.graph.opset == 18
+    shell.user_ns["exported"] = exported
+    again = shell.run("exported.plan.edit()")
+    assert again.dynamic == table.dynamic, "what the export was asked is where it starts"
+    again.edit("input_ids", 1, "sequence_length")
+    assert again.dynamic is None and again.line == f"%onnx_export {folder} opset=18"
+
+
+def test_a_plan_without_its_model_says_so(shell: Any, folder: Path) -> None:
+    exported = shell.run("exported = %onnx_export folder validate=no\nexported")
+    text = bundle(exported)["text/plain"]
+    assert "edit the axes: %onnx_axes model" in text and "sequence_length (probe)" in text
+    plan, loaded = exported.plan, onnx_magic.load(exported.path)
+    assert "asked" not in repr(plan) and plan.asked is not None
+    exported.release()
+    for gone in (exported.plan, loaded.plan):
+        assert gone.dynamic == plan.dynamic and gone.asked is None
+        with pytest.raises(UsageError, match="is not at hand") as caught:
+            gone.edit()
+        assert str(caught.value).splitlines()[1] == "fix: %onnx_axes model"
+    assert "batch_size" in bundle(loaded.plan)["text/plain"], "its static form stands"
+
+
+def test_a_plan_is_itself_where_no_table_can_live(
+    shell: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, raising_shell: Any
+) -> None:
+    plan = onnx_magic.plan(str(folder))
+    monkeypatch.setattr(live, "is_notebook", lambda shell: False)
+    assert plan.edit() is plan
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: None)
+    assert plan.edit() is plan, "outside IPython"
+
+
+def test_words_of_options() -> None:
+    net, samples = object(), np.zeros((2, 3))
+    asked = {"model": net, "inputs": samples, "output": "a b", "overwrite": True, "opset": None, "dynamic": False}
+    assert words_of(asked, {"_": net, "net": net}) == ("net", "output='a b'", "inputs=inputs", "overwrite=yes")
+    assert words_of({"model": "my models/mini", "task": "ner"}, {}) == ("'my models/mini'", "task=ner")
 
 
 def test_defaults_of_config_reach_the_export(shell: Any, folder: Path, quick_export: SimpleNamespace) -> None:
