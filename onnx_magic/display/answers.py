@@ -24,7 +24,7 @@ def result_blocks(result: RunResult) -> Blocks:
     if result.decoded is None:
         blocks.append(_outputs_table(result.outputs))
     else:
-        blocks.append(_answers_table(_samples(result.decoded)))
+        blocks.append(_answers_table(samples_of(result.decoded)))
     blocks += [Item("quiet", "note", note) for note in result.notes]
     backend = Cell(f"{_BACKENDS.get(result.backend, result.backend)} ({result.provider})", "quiet")
     shapes = [Cell(_spec(name, array), "quiet", mono=True) for name, array in list(result.outputs.items())[:_COLUMNS]]
@@ -88,7 +88,7 @@ def _pair_table(rows: Sequence[tuple[str, str, str, bool]]) -> Table:
 def _entries(value: Any) -> dict[str, Any]:
     """A value as its named parts: samples by number, outputs by name; a lone value or a list of numbers has none."""
     if isinstance(value, RunResult):
-        return _numbered(_samples(value.decoded)) if value.decoded is not None else dict(value.outputs)
+        return _numbered(samples_of(value.decoded)) if value.decoded is not None else dict(value.outputs)
     fields = fields_of(value)
     if fields is not None:
         return dict(fields)
@@ -101,14 +101,14 @@ def _numbered(samples: Sequence[Any]) -> dict[str, Any]:
     return {str(index): sample for index, sample in enumerate(samples)}
 
 
-def _samples(decoded: Any) -> Sequence[Any]:
+def samples_of(decoded: Any) -> Sequence[Any]:
     """The answer of each sample; a lone answer is one sample."""
     return decoded if isinstance(decoded, list | tuple) else [decoded]
 
 
 def _answers_table(samples: Sequence[Any]) -> Table:
     """A row per answer; a sample may have several (entities, tokens for the mask) or none."""
-    answers = [(index, answer) for index, sample in enumerate(samples) for answer in _answers_of(sample) or [{}]]
+    answers = [(index, answer) for index, sample in enumerate(samples) for answer in answers_of(sample) or [{}]]
     names = list(dict.fromkeys(name for _, answer in answers for name in answer))[:_COLUMNS] or ["answer"]
     firsts = [at for at, (index, _) in enumerate(answers) if at == 0 or index != answers[at - 1][0]]
     rows = []
@@ -127,7 +127,8 @@ def _answers_table(samples: Sequence[Any]) -> Table:
     )
 
 
-def _answers_of(sample: Any) -> Sequence[Mapping[str, Any]]:
+def answers_of(sample: Any) -> Sequence[Mapping[str, Any]]:
+    """The answers in one sample's: several (entities, the best labels), none, or the only one; each with its fields."""
     if isinstance(sample, list | tuple) and all(fields_of(answer) is not None for answer in sample):
         return [fields for answer in sample if (fields := fields_of(answer)) is not None]
     fields = fields_of(sample)

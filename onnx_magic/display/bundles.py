@@ -14,6 +14,7 @@ from onnx_magic.display.graph.fallback import view_blocks
 from onnx_magic.display.graph.pages import view_html
 from onnx_magic.display.html import html
 from onnx_magic.display.planning import plan_blocks, spec_blocks, tasks_blocks
+from onnx_magic.display.playing import played_blocks
 from onnx_magic.display.stages import stages_blocks
 from onnx_magic.display.text import text
 from onnx_magic.display.verdict import validation_blocks
@@ -21,6 +22,7 @@ from onnx_magic.errors import OnnxMagicError
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
 from onnx_magic.records.findings import Finding
 from onnx_magic.records.plan import ExportPlan, TaskInfo, TensorSpec
+from onnx_magic.records.playing import Played
 from onnx_magic.records.results import Comparison, OutputDiff, RunResult, SideBySide, Validation
 from onnx_magic.records.views import GraphView
 
@@ -34,6 +36,7 @@ _BLOCKS: Mapping[type, Callable[[Any], Blocks]] = {
     ExportPlan: plan_blocks,
     RunResult: result_blocks,
     SideBySide: side_by_side_blocks,
+    Played: played_blocks,
     GraphFile: graph_blocks,
     GraphView: view_blocks,
     TensorSpec: spec_blocks,
