@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from onnx_magic.display.answers import answers_of, samples_of
 from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Item, Table, Verdict
+from onnx_magic.display.closeups import Look, closeup_blocks
 from onnx_magic.display.comparison import diffs_table
-from onnx_magic.display.values import brief, first_values, same
+from onnx_magic.display.latency import latency_blocks
+from onnx_magic.display.marking import NOWHERE, row_cells
+from onnx_magic.display.side_by_side import TOP_K
+from onnx_magic.display.values import first_values
 from onnx_magic.display.verdict import measured
-from onnx_magic.display.wording import plural, shape_text
-from onnx_magic.records.playing import Played, PlayedAnswer, Timing
+from onnx_magic.display.wording import shape_text
+from onnx_magic.records.playing import Played, PlayedAnswer, PlayView
 from onnx_magic.records.results import Array
 
 _KEEP = 20
@@ -25,67 +27,32 @@ def played_blocks(played: Played) -> Blocks:
     return [*_head(played), *_answers(played, None)]
 
 
-def panel_blocks(
-    played: Played, *, output: str | None = None, sample: int = 0, top_k: int | None = None
-) -> dict[str, Blocks]:
+def panel_blocks(played: Played, view: PlayView) -> dict[str, Blocks]:
     """What the live panel shows, by part: `answers`, `times`, `tensor`.
 
     Args:
         played: The answers.
-        output: The output whose values and differences are shown; the first where it is `None`.
-        sample: The sample whose answers are shown.
-        top_k: How many of the largest values are shown where a task has no answer of its own.
+        view: What is looked at: the sample whose answers are shown, the output that is shown closely.
     """
-    chosen = output if output in played.outputs else next(iter(played.outputs), "")
     return {
-        "answers": [*_head(played), *_answers(played, sample)],
-        "times": [times_table(played.answers)],
-        "tensor": tensor_blocks(played, chosen, sample, top_k),
+        "answers": [*_head(played), *_answers(played, view.sample, view.top_k)],
+        "times": latency_blocks(played.latency) if played.latency is not None else [],
+        "tensor": tensor_blocks(played, view),
     }
 
 
-def times_table(answers: Sequence[PlayedAnswer]) -> Table:
-    """A row per backend that answered: its time, where it ran, on how many threads."""
-    answered = [answer for answer in answers if answer.result is not None and answer.timing is not None]
-    rows = []
-    for answer in answered:
-        assert answer.result is not None and answer.timing is not None
-        where = answer.result.provider.removesuffix("ExecutionProvider")
-        threads = str(answer.timing.threads) if answer.timing.threads else "one per core"
-        cells = (milliseconds(answer.timing.seconds), _how(answer.timing), where, threads)
-        rows.append((Cell(answer.name), *(Cell(text, mono=True) for text in cells)))
-    columns = ("backend", "median time", "of", "provider", "threads")
-    return Table("times of the backends", tuple(map(Column, columns)), tuple(rows))
+def tensor_blocks(played: Played, view: PlayView) -> Blocks:
+    """One output: how far each backend is from the first one, where, and a few values.
 
-
-def milliseconds(seconds: float) -> str:
-    """A time with three significant digits.
-
-    Example:
-        >>> milliseconds(0.00123456), milliseconds(1.5)
-        ('1.23 ms', '1500 ms')
+    Where one backend answered alone there are values and nothing to compare them with.
     """
-    scaled = seconds * 1000
-    return f"{scaled:.{max(0, 2 - len(str(int(scaled))) + 1)}f} ms"
-
-
-def tensor_blocks(played: Played, output: str, sample: int, top_k: int | None = None) -> Blocks:
-    """One output: its first values with every backend, and how far each is from the first one."""
-    held = _held(played, output)
-    if not held:
-        return []
-    blocks: list[Block] = [_values_table(played, held, output, sample)]
-    decoded = any(answer.result is not None and answer.result.decoded is not None for answer in played.answers)
-    if top_k is not None and not decoded:
-        blocks.append(_largest_table(played, held, output, sample, top_k))
-    compared = [
-        (a.name, d) for a in played.answers if a.comparison is not None for d in a.comparison.diffs if d.name == output
-    ]
-    return [*blocks, diffs_table(compared)] if compared else blocks
-
-
-def _how(timing: Timing) -> str:
-    return plural(timing.runs, "run") + (", warm" if timing.warm else ", cold")
+    output = view.output if view.output in played.outputs else next(iter(played.outputs), "")
+    compared = [(a, d) for a in played.answers if a.comparison is not None for d in a.comparison.diffs]
+    rows = [(answer.name, diff) for answer, diff in compared if diff.name == output]
+    if not rows:
+        return _values(played, output, view)
+    looks = [Look(answer.focus, backend=answer.name) for answer in played.answers if answer.focus is not None]
+    return [diffs_table(rows, "backend"), *closeup_blocks(looks)]
 
 
 def _head(played: Played) -> list[Block]:
@@ -106,11 +73,11 @@ def _head(played: Played) -> list[Block]:
     return [*blocks, *(Item("quiet", "note", note) for note in played.notes)]
 
 
-def _answers(played: Played, sample: int | None) -> list[Block]:
+def _answers(played: Played, sample: int | None, top_k: int | None = None) -> list[Block]:
     """A column per backend, a row per answer; of one sample or of all. Where nothing is decoded, a row per output."""
     answered = [answer for answer in played.answers if answer.result is not None]
     if any(answer.result is not None and answer.result.decoded is None for answer in answered):
-        rows = _output_rows(answered, played, sample) if answered else []
+        rows = _output_rows(answered, played, sample, top_k)
         return [_columns("outputs of the backends", ["output"], answered, rows)]
     rows = []
     for number in range(played.samples) if sample is None else (sample,):
@@ -124,21 +91,23 @@ def _sample_rows(answered: Sequence[PlayedAnswer], number: int, samples: int) ->
     listed = [_ranked(answer, number) for answer in answered]
     rows = []
     for rank in range(max((len(entries) for entries in listed), default=0) or 1):
-        values = [entries[rank] if rank < len(entries) else _NOTHING for entries in listed]
+        values = [entries[rank] if rank < len(entries) else NOWHERE for entries in listed]
         head = [Cell(str(number) if not rank else "", "quiet")] if samples > 1 else []
-        rows.append((*head, Cell(str(rank + 1), "quiet"), *_compared_cells(values)))
+        rows.append((*head, Cell(str(rank + 1), "quiet"), *row_cells(values, TOP_K)[0]))
     return rows
 
 
-def _output_rows(answered: Sequence[PlayedAnswer], played: Played, sample: int | None) -> list[tuple[Cell, ...]]:
+def _output_rows(
+    answered: Sequence[PlayedAnswer], played: Played, sample: int | None, top_k: int | None
+) -> list[tuple[Cell, ...]]:
     rows = []
     for name in played.outputs:
         values: list[Any] = []
         for answer in answered:
-            array = _array(answer, name)
+            array = answer.result.outputs.get(name) if answer.result is not None else None
             whole = array is None or sample is None
-            values.append(_NOTHING if array is None else array if whole else _at(array, sample or 0, played.samples))
-        rows.append((Cell(name, mono=True), *_compared_cells(values)))
+            values.append(NOWHERE if array is None else array if whole else _at(array, sample or 0, played.samples))
+        rows.append((Cell(name, mono=True), *row_cells(values, top_k or TOP_K)[0]))
     return rows
 
 
@@ -147,38 +116,11 @@ def _columns(label: str, heads: Sequence[str], answered: Sequence[PlayedAnswer],
     return Table(label, columns, tuple(rows), keep=_KEEP, more="panel.result")
 
 
-class _Nothing:
-    """A backend gave nothing here."""
-
-
-_NOTHING = _Nothing()
-
-
-def _compared_cells(values: Sequence[Any]) -> list[Cell]:
-    """A cell per backend; one that says something else than the first is marked."""
-    cells = []
-    for value in values:
-        text = "nothing" if value is _NOTHING else brief(value)
-        alike = (value is _NOTHING) == (values[0] is _NOTHING) and (value is _NOTHING or same(values[0], value))
-        cells.append(Cell(text, limit=100) if alike else Cell(f"✗ {text}", "bad", limit=100))
-    return cells
-
-
 def _ranked(answer: PlayedAnswer, number: int) -> list[Any]:
     """A backend's answers to one sample, the best first."""
     assert answer.result is not None
     samples = samples_of(answer.result.decoded)
     return list(answers_of(samples[number])) if number < len(samples) else []
-
-
-def _array(answer: PlayedAnswer, output: str) -> Array | None:
-    return answer.result.outputs.get(output) if answer.result is not None else None
-
-
-def _held(played: Played, output: str) -> Mapping[str, Array]:
-    """The backends that give an output, and their arrays."""
-    found = {answer.name: _array(answer, output) for answer in played.answers}
-    return {name: array for name, array in found.items() if array is not None}
 
 
 def _at(array: Array, sample: int, samples: int) -> Array:
@@ -189,28 +131,13 @@ def _at(array: Array, sample: int, samples: int) -> Array:
     return array
 
 
-def _values_table(played: Played, held: Mapping[str, Array], output: str, sample: int) -> Table:
+def _values(played: Played, output: str, view: PlayView) -> Blocks:
     rows = []
-    for name, array in held.items():
-        values = first_values(_at(array, sample, played.samples), _FIRST)
-        kind = f"{array.dtype}[{shape_text(array.shape)}]"
-        rows.append((Cell(name), Cell(kind, mono=True), Cell(values, mono=True, limit=120)))
-    label = f"{output} of sample {sample}" if played.samples > 1 else output
-    columns = (Column("backend"), Column(label), Column("first values", wraps=True))
-    return Table(f"first values of {output}", columns, tuple(rows))
-
-
-def _largest_table(played: Played, held: Mapping[str, Array], output: str, sample: int, top_k: int) -> Table:
-    """The largest values of the first backend, and what the others have in the same places."""
-    parts = {name: _at(array, sample, played.samples) for name, array in held.items()}
-    first = next(iter(parts.values()))
-    count = min(top_k, first.size)
-    flat = np.nan_to_num(first.reshape(-1).astype(np.float64), nan=-np.inf)
-    places = np.argpartition(-flat, count - 1)[:count] if count else np.empty(0, np.int64)
-    rows = []
-    for place in sorted(places.tolist(), key=lambda at: -flat[at]):
-        index = tuple(int(i) for i in np.unravel_index(place, first.shape))
-        values = [part[index].item() if part.shape == first.shape else _NOTHING for part in parts.values()]
-        rows.append((Cell(str(list(index)), mono=True), *_compared_cells(values)))
-    columns = (Column("index"), *map(Column, parts))
-    return Table(f"largest values of {output}", columns, tuple(rows), keep=_KEEP)
+    for answer in played.answers:
+        array = answer.result.outputs.get(output) if answer.result is not None else None
+        if array is not None:
+            values = first_values(_at(array, view.sample, played.samples), _FIRST)
+            cells = (array.dtype.name, shape_text(array.shape), values)
+            rows.append((Cell(answer.name), *(Cell(text, mono=True, limit=120) for text in cells)))
+    columns = (Column("backend"), Column("dtype"), Column("shape"), Column("first values", wraps=True))
+    return [Table(f"values of {output}", columns, tuple(rows))] if rows else []

@@ -1,32 +1,39 @@
 """One input for every backend: PyTorch where it is live, ONNX Runtime, each variant; with times and differences.
 
-What was run is kept, so that another top-k or tolerance is looked at without running again.
+What was run is kept, so that another output, sample, top-k or tolerance is looked at without running again.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
+from onnx_magic.engine.focusing import focused
 from onnx_magic.engine.play_forms import form_of, random_arrays
-from onnx_magic.engine.reference import reference_model
-from onnx_magic.engine.state import comparable_attention, preserved
-from onnx_magic.engine.tensors import to_arrays, to_tensors
-from onnx_magic.engine.timing import timed
+from onnx_magic.engine.reference import reference_model, run_reference
+from onnx_magic.engine.timing import Stopwatch
 from onnx_magic.errors import FeedError, GraphFileError, OnnxMagicError, UsageError
 from onnx_magic.events import stage
-from onnx_magic.records.playing import Played, PlayedAnswer, PlayForm, Timing
+from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.playing import Played, PlayedAnswer, PlayForm, PlayView
 from onnx_magic.records.results import Array, Comparison, RunResult
 from onnx_magic.runtime.running import FeedPlan, build_feed, decode_outputs
 
 if TYPE_CHECKING:
+    from onnx_magic.engine.flat import FlatModel
     from onnx_magic.exported import ExportedModel
 
 PYTORCH, ONNX_RUNTIME = "PyTorch", "ONNX Runtime"
+
+QUICK = 0.15
+"""Seconds for one run of all backends up to which they are run again for their times: a person waits."""
 
 _RELEASED = "PyTorch's side is missing: the model was released, or this folder was loaded without it"
 
@@ -39,7 +46,7 @@ class _Ran:
     exported: ExportedModel
     plan: FeedPlan
     outputs: Mapping[str, Array] | None = None
-    timing: Timing | None = None
+    seconds: float = 0.0
     backend: str = "onnxruntime"
     provider: str = ""
     error: OnnxMagicError | None = None
@@ -51,6 +58,7 @@ class Player:
     Args:
         exported: The exported model; its live source, while it is held, is PyTorch's side.
         provider: Execution provider of ONNX Runtime.
+        variants: Variants to play beside it; all that the exported model has where there are none given.
 
     Example:
         >>> played = Player(exported).run("I loved it")  # doctest: +SKIP
@@ -58,11 +66,21 @@ class Player:
         ['PyTorch', 'ONNX Runtime']
     """
 
-    def __init__(self, exported: ExportedModel, *, provider: str | None = None) -> None:
+    def __init__(
+        self,
+        exported: ExportedModel,
+        *,
+        provider: str | None = None,
+        variants: Mapping[str, ExportedModel] | None = None,
+    ) -> None:
         self.exported, self.provider = exported, provider
+        self._given = dict(variants or {})
         self.name = exported.name
         self.form: PlayForm = form_of(exported)
         self._ran: tuple[_Ran, ...] = ()
+        self._latency: Latency | None = None
+        self._compared: dict[Any, Comparison] = {}
+        self._watch: tuple[Any, Stopwatch] | None = None
 
     def arrays(self, given: Mapping[str, Any], sizes: Mapping[str, int], seed: int) -> dict[str, Any]:
         """An array for every input: see `random_arrays`."""
@@ -70,8 +88,6 @@ class Player:
 
     def sample_inputs(self) -> Any:
         """An input to begin with where the form cannot hold one: an image of noise."""
-        import numpy as np
-
         return np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
     def image(self, data: bytes) -> Any:
@@ -91,20 +107,17 @@ class Player:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise FeedError("the file is no image that Pillow reads", fix="convert it to PNG or JPEG") from error
 
-    def run(
-        self, inputs: Any, *, top_k: int | None = None, atol: float | None = None, rtol: float | None = None
-    ) -> Played:
+    def run(self, inputs: Any, view: PlayView | None = None) -> Played:
         """The answers of all backends; one that fails says so in its place, and the others answer.
 
         Args:
             inputs: What `exported.run` takes.
-            top_k: How many answers per sample.
-            atol: Absolute tolerance of the comparison; by default that of the export.
-            rtol: Relative tolerance.
+            view: What is looked at.
 
         Raises:
             FeedError: the inputs do not fit the graph.
             GraphFileError: the folder is gone.
+            UsageError: a top-k below 1.
             OnnxMagicError: no backend answers; the first one's reason.
         """
         self.refuse_gone()
@@ -112,25 +125,27 @@ class Player:
         ran = tuple(self._tried(name, exported, plan, run) for name, exported, run in self._backends(inputs, plan))
         if all(each.outputs is None for each in ran):
             raise next(each.error for each in ran if each.error is not None)
-        before, self._ran = self._ran, ran
+        latency = self._timed(ran, plan)
+        before = self._ran, self._latency, self._compared
+        self._ran, self._latency, self._compared = ran, latency, {}
         try:
-            return self.look(top_k=top_k, atol=atol, rtol=rtol)
+            return self.look(view)
         except BaseException:
-            self._ran = before
+            self._ran, self._latency, self._compared = before
             raise
 
-    def look(self, *, top_k: int | None = None, atol: float | None = None, rtol: float | None = None) -> Played:
-        """The last run's answers at another top-k or tolerance; nothing is run again.
+    def look(self, view: PlayView | None = None) -> Played:
+        """The last run's answers, looked at in another way; nothing is run again.
 
         Raises:
-            UsageError: `top_k` below 1.
+            UsageError: a top-k below 1.
         """
-        ran = self._ran
+        ran, seen = self._ran, view or PlayView()
         first = next((each for each in ran if each.outputs is not None), None)
-        answers = tuple(self._answer(each, first, top_k, atol, rtol) for each in ran)
+        answers = tuple(self._answer(each, first, seen) for each in ran)
         plan = ran[0].plan
         notes = plan.notes if self.exported.live is not None else (*plan.notes, _RELEASED)
-        return Played(self.name, answers, plan.arrays, notes)
+        return Played(self.name, answers, plan.arrays, notes, self._latency)
 
     def refuse_gone(self) -> None:
         """Make sure that the folder is there.
@@ -158,28 +173,23 @@ class Player:
 
     def _variants(self) -> Mapping[str, ExportedModel]:
         """The variants beside this one, by name."""
-        listed: Mapping[str, ExportedModel] = getattr(self.exported, "variants", None) or {}
+        listed: Mapping[str, ExportedModel] = self._given or getattr(self.exported, "variants", None) or {}
         own = self.exported.model_path
         return {name: variant for name, variant in listed.items() if variant.model_path != own}
 
     def _run_pytorch(self, plan: FeedPlan) -> dict[str, Any]:
         flat = reference_model(self.exported.opened, self.exported.live)
-        tensors = to_tensors(plan.arrays)
-        import torch
-
-        with preserved(flat.model), comparable_attention():
-            outputs, timing = timed(lambda: flat.run(tensors), threads=torch.get_num_threads())
-        return {
-            "outputs": to_arrays(outputs),
-            "timing": timing,
-            "backend": "pytorch",
-            "provider": str(flat.device),
-        }
+        started = time.perf_counter()
+        outputs = run_reference(flat, plan.arrays)
+        seconds = time.perf_counter() - started
+        return {"outputs": outputs, "seconds": seconds, "backend": "pytorch", "provider": str(flat.device)}
 
     def _run_onnx(self, exported: ExportedModel, plan: FeedPlan) -> dict[str, Any]:
         session = exported.opened.session(self.provider)
-        outputs, timing = timed(lambda: session.run(plan.arrays), threads=session.threads)
-        return {"outputs": outputs, "timing": timing, "provider": session.provider, "plan": plan}
+        started = time.perf_counter()
+        outputs = session.run(plan.arrays)
+        seconds = time.perf_counter() - started
+        return {"outputs": outputs, "seconds": seconds, "provider": session.provider, "plan": plan}
 
     def _run_variant(self, variant: ExportedModel, inputs: Any) -> dict[str, Any]:
         return self._run_onnx(variant, build_feed(variant.opened, inputs))
@@ -196,36 +206,57 @@ class Player:
             return _Ran(name, exported, plan, error=failure)
         return _Ran(**{"name": name, "exported": exported, "plan": plan, **fields})
 
-    def _answer(
-        self, ran: _Ran, first: _Ran | None, top_k: int | None, atol: float | None, rtol: float | None
-    ) -> PlayedAnswer:
+    def _timed(self, ran: tuple[_Ran, ...], plan: FeedPlan) -> Latency:
+        """Medians of a few runs where these are quick; else the time that each answer took."""
+        answered = [each for each in ran if each.outputs is not None]
+        shapes = {name: tuple(array.shape) for name, array in plan.arrays.items()}
+        first = tuple(
+            Timing(each.name, each.provider, None, each.seconds, each.seconds, each.seconds, 1) for each in answered
+        )
+        if sum(each.seconds for each in answered) > QUICK:
+            return Latency(first, shapes, warm=False)
+        try:
+            with stage("times"):
+                return self._stopwatch(answered).measure(plan.arrays)
+        except OnnxMagicError:  # a variant with inputs of its own: it has answered, and is timed by that
+            return Latency(first, shapes, warm=False)
+
+    def _stopwatch(self, answered: list[_Ran]) -> Stopwatch:
+        """A stopwatch for the backends that answered; the last one's, while they are the same files."""
+        forms = {each.name: each.exported for each in answered if each.name != PYTORCH}
+        flat: FlatModel | None = self.exported.live if any(each.name == PYTORCH for each in answered) else None
+        files = tuple((name, form.model_path, form.model_path.stat().st_mtime_ns) for name, form in forms.items())
+        key = (files, id(flat))
+        if self._watch is None or self._watch[0] != key:
+            others = {name: form for name, form in forms.items() if name != ONNX_RUNTIME}
+            self._watch = key, Stopwatch(self.exported, flat, others, provider=self.provider)
+        return self._watch[1]
+
+    def _answer(self, ran: _Ran, first: _Ran | None, view: PlayView) -> PlayedAnswer:
         if ran.outputs is None or first is None or first.outputs is None:
             what, fix = (ran.error.what, ran.error.fix) if ran.error is not None else ("", "")
             return PlayedAnswer(ran.name, error=what, fix=fix)
-        decoded = decode_outputs(ran.exported.opened, ran.outputs, ran.plan, top_k)
+        decoded = decode_outputs(ran.exported.opened, ran.outputs, ran.plan, view.top_k)
         result = RunResult(
-            ran.outputs,
-            decoded,
-            ran.backend,
-            ran.provider,
-            ran.timing.seconds if ran.timing else 0.0,
-            ran.plan.notes,
-            ran.plan.arrays,
+            ran.outputs, decoded, ran.backend, ran.provider, ran.seconds, ran.plan.notes, ran.plan.arrays
         )
-        compared = None if ran is first else self._compared(ran, first.outputs, ran.outputs, atol, rtol)
-        return PlayedAnswer(ran.name, result, ran.timing, compared)
+        if ran is first:
+            return PlayedAnswer(ran.name, result)
+        at, rt = self._tolerances(view)
+        key = (ran.name, view.atol, view.rtol)
+        if key not in self._compared:
+            self._compared[key] = compare_outputs(
+                ran.name, first.outputs, ran.outputs, ran.plan.arrays, task=self.exported.task, atol=at, rtol=rt
+            )
+        output = view.output if view.output in first.outputs else next(iter(first.outputs))
+        focus = focused(output, first.outputs, ran.outputs, ran.plan.arrays, view.sample, at, rt)
+        return PlayedAnswer(ran.name, result, self._compared[key], focus)
 
-    def _compared(
-        self,
-        ran: _Ran,
-        expected: Mapping[str, Array],
-        actual: Mapping[str, Array],
-        atol: float | None,
-        rtol: float | None,
-    ) -> Comparison:
-        """With the tolerances that were asked for, else those of the export."""
+    def _tolerances(self, view: PlayView) -> tuple[dict[str, float], dict[str, float]]:
+        """By dtype: those that were asked for, else those of the export."""
         known = self.exported.validation
         at, rt = {**ATOL, **known.atol}, {**RTOL, **known.rtol}
-        at = at if atol is None else dict.fromkeys(at, atol)
-        rt = rt if rtol is None else dict.fromkeys(rt, rtol)
-        return compare_outputs(ran.name, expected, actual, ran.plan.arrays, task=self.exported.task, atol=at, rtol=rt)
+        return (
+            at if view.atol is None else dict.fromkeys(at, view.atol),
+            rt if view.rtol is None else dict.fromkeys(rt, view.rtol),
+        )

@@ -15,16 +15,24 @@ def run_cell(
     model: options.SwapModel = None,
     once: options.Once = False,
     lines: options.Lines = False,
+    variants: options.Variants = (),
+    time: options.Time = False,
 ) -> None:
     """What `%%onnx_run` takes beside the options of `run`."""
 
 
-def play_line(inputs: options.Feed = None, *, atol: options.Atol = None, rtol: options.Rtol = None) -> None:
+def play_line(
+    inputs: options.Feed = None,
+    *,
+    atol: options.Atol = None,
+    rtol: options.Rtol = None,
+    variants: options.Variants = (),
+) -> None:
     """Try a model in a live panel: type an input, and see every backend's answer.
 
-    PyTorch (while the live model is held), ONNX Runtime and every variant answer side by side, with their times; the
-    output tensor, sample, top-k and tolerance to look at are chosen there. Without `inputs` it begins with the task's
-    own samples. In a terminal, or without ipywidgets and anywidget, these answers alone are shown.
+    PyTorch (while the live model is held), ONNX Runtime and every variant (or those of `variants`) answer side by side,
+    with their times; the output tensor, sample, top-k and tolerance to look at are chosen there. Without `inputs` it
+    begins with the task's own samples. In a terminal, or without ipywidgets and anywidget, these answers stand alone.
 
     Returns:
         Playground: `.inputs` (set it to run something else), `.result`, `.output`, `.sample`, `.top_k`, `.atol`,

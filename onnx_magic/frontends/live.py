@@ -68,20 +68,25 @@ def playground(shell: InteractiveShell, values: dict[str, Any]) -> Any:
 
     Args:
         shell: Where it is shown, and whose namespace arrays are written in.
-        values: The options of `run`, and `inputs`, `atol`, `rtol` where they were given.
+        values: The options of `run`, and `inputs`, `atol`, `rtol`, `variants` where they were given.
 
     Raises:
         FeedError: the model does not take `inputs`.
         GraphFileError: the folder is gone.
+        UsageError: there is no variant of that name.
     """
     from onnx_magic.engine.playing import Player
     from onnx_magic.exported import as_exported
+    from onnx_magic.frontends.variants import named_variants
+    from onnx_magic.records.playing import PlayView
     from onnx_magic.widgets.play_draft import PlayDraft
     from onnx_magic.widgets.playground import Playground, missing
 
-    looks = {name: values[name] for name in ("top_k", "atol", "rtol") if name in values}
-    player = Player(as_exported(values["exported"]), provider=values.get("provider"))
-    draft = PlayDraft(player, lambda expression: _evaluated(shell, expression), **looks)
+    exported = as_exported(values["exported"])
+    variants = named_variants(exported, values.get("variants", ()))
+    player = Player(exported, provider=values.get("provider"), variants=variants)
+    view = PlayView(**{name: values[name] for name in ("top_k", "atol", "rtol") if name in values})
+    draft = PlayDraft(player, lambda expression: _evaluated(shell, expression), view)
     player.refuse_gone()
     lives = _lives(shell, "no panel can be shown here, only the answers to one input", missing)
     if (inputs := values.get("inputs")) is not None:

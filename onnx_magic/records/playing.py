@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from onnx_magic.records.results import Array, Comparison, RunResult, SideBySide
+from onnx_magic.records.latency import Latency
+from onnx_magic.records.results import Array, Comparison, OutputDiff, RunResult, SideBySide, VariantAnswer
 
 FieldKind: TypeAlias = Literal["line", "lines", "image", "expression", "size"]
 """One line of text; several lines; an image's path or upload; a Python expression; a whole number."""
@@ -51,20 +52,22 @@ class PlayForm:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """How long one backend takes for one input.
+class PlayView:
+    """What is looked at of the answers.
 
     Args:
-        seconds: Median of `runs` runs.
-        runs: How many runs it is the median of.
-        warm: Whether a run that does not count came before them.
-        threads: Threads that one operator may use; 0 where the library decides: one per core.
+        top_k: How many answers per sample; the task's own number where `None`.
+        atol: Absolute tolerance; the export's where `None`.
+        rtol: Relative tolerance.
+        output: The output that is looked at closely; the first where there is none of that name.
+        sample: The sample of it.
     """
 
-    seconds: float
-    runs: int = 1
-    warm: bool = False
-    threads: int = 0
+    top_k: int | None = None
+    atol: float | None = None
+    rtol: float | None = None
+    output: str = ""
+    sample: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,16 +77,16 @@ class PlayedAnswer:
     Args:
         name: `PyTorch`, `ONNX Runtime`, or the variant's name.
         result: Outputs and the decoded answer; `None` where it failed.
-        timing: How long it takes.
         comparison: Against the first backend that answered; `None` for that one itself.
+        focus: The output that is looked at, at the sample that is looked at, with a closeup where it differs.
         error: Why there is no answer, one line.
         fix: What to do about it, one line.
     """
 
     name: str
     result: RunResult | None = None
-    timing: Timing | None = None
     comparison: Comparison | None = None
+    focus: OutputDiff | None = None
     error: str = ""
     fix: str = ""
 
@@ -97,12 +100,14 @@ class Played:
         answers: One per backend.
         feed: The arrays that were fed: `{input: array}`.
         notes: What was done to the feed, and what a reader must know; a sentence each.
+        latency: How long each backend takes.
     """
 
     name: str
     answers: tuple[PlayedAnswer, ...]
     feed: Mapping[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    latency: Latency | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -120,9 +125,13 @@ class Played:
 
     @property
     def result(self) -> SideBySide | RunResult | None:
-        """The first two answers beside each other, the only one alone; `None` where no backend answered."""
+        """PyTorch's answer beside the next one's and the others'; the first alone where PyTorch's side is missing."""
         answered = [answer for answer in self.answers if answer.result is not None]
         if len(answered) < 2 or answered[0].result is None or answered[0].result.backend != "pytorch":
             return next((answer.result for answer in answered), None)
-        compared = answered[1].comparison
-        return SideBySide(answered[0].result, answered[1].result, (compared,) if compared else (), self.notes)
+        others = {
+            answer.name: VariantAnswer(answer.result, () if answer.comparison is None else (answer.comparison,))
+            for answer in answered[2:]
+        }
+        compared = () if answered[1].comparison is None else (answered[1].comparison,)
+        return SideBySide(answered[0].result, answered[1].result, compared, self.notes, others)

@@ -117,8 +117,6 @@ class Session:
         self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(node.name for node in session.get_outputs())
         self.provider: str = session.get_providers()[0]
-        self.threads: int = session.get_session_options().intra_op_num_threads
-        """Threads that one operator may use; 0: one per core."""
         self._by_value = any(self._element(name) in _ONNX_ONLY for name in (*self.inputs, *self.outputs))
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _FATAL

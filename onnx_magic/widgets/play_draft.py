@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from onnx_magic.display.failures import error_text
 from onnx_magic.display.wording import shown
 from onnx_magic.errors import OnnxMagicError, UsageError
 from onnx_magic.options import parse_int, parse_tolerance
-from onnx_magic.records.playing import Played
+from onnx_magic.records.playing import Played, PlayView
 from onnx_magic.widgets.play_inputs import Backends, Evaluate, FieldError, Filled, filled_of, inputs_of
 
 _AGAIN = "exported.run(panel.inputs) in a cell shows where"
@@ -37,30 +38,19 @@ class PlayDraft:
     Args:
         backends: What answers.
         evaluate: Gives the value of an expression, for arrays.
-        top_k: How many answers per sample; the task's own number where `None`.
-        atol: Absolute tolerance; the export's where `None`.
-        rtol: Relative tolerance.
+        view: What is looked at in the beginning.
     """
 
-    def __init__(
-        self,
-        backends: Backends,
-        evaluate: Evaluate,
-        *,
-        top_k: int | None = None,
-        atol: float | None = None,
-        rtol: float | None = None,
-    ) -> None:
+    def __init__(self, backends: Backends, evaluate: Evaluate, view: PlayView | None = None) -> None:
         self.backends, self._evaluate = backends, evaluate
-        self.top_k, self.atol, self.rtol = top_k, atol, rtol
+        self.view = view or PlayView()
+        """What is looked at of the answers."""
         self.filled: dict[str, str] = {field.name: field.value for field in backends.form.fields}
         self.inputs: Any = None
         """What was run last."""
         self.by_code = False
         """Whether `inputs` came from Python and the form cannot hold it."""
         self.played: Played | None = None
-        self.output = ""
-        self.sample = 0
         self.problem: Problem | None = None
 
     def run_filled(self, filled: Filled, upload: bytes | None = None) -> None:
@@ -97,15 +87,11 @@ class PlayDraft:
             what = error.what if isinstance(error, OnnxMagicError) else str(error)
             fix = (error.fix if isinstance(error, OnnxMagicError) else "") or _FIXES[name]
             raise FieldError(name, what if name in what else f"{name}: {what}", fix=fix) from error
-        before = getattr(self, name)
-        setattr(self, name, read)
-        if name in ("output", "sample") or self.played is None:
-            return
-        try:
-            self.played = self.backends.look(top_k=self.top_k, atol=self.atol, rtol=self.rtol)
-        except BaseException:
-            setattr(self, name, before)
-            raise
+        changed: dict[str, Any] = {name: read}
+        view = dataclasses.replace(self.view, **changed)
+        if self.played is not None:
+            self.played = self.backends.look(view)
+        self.view = view
 
     def attempt(self, work: Callable[[], None]) -> bool:
         """Do what the view asked for; `problem` says why not, where it could not be done. Nothing is raised."""
@@ -123,11 +109,12 @@ class PlayDraft:
         return self.problem is None
 
     def _run(self, inputs: Any) -> None:
-        self.played = self.backends.run(inputs, top_k=self.top_k, atol=self.atol, rtol=self.rtol)
-        self.inputs = inputs
-        if self.output not in self.played.outputs:
-            self.output = next(iter(self.played.outputs), "")
-        self.sample = min(self.sample, max(0, self.played.samples - 1))
+        played = self.backends.run(inputs, self.view)
+        output = self.view.output if self.view.output in played.outputs else next(iter(played.outputs), "")
+        sample = self.view.sample if self.view.sample < played.samples else 0
+        view = dataclasses.replace(self.view, output=output, sample=sample)
+        self.played = played if view == self.view else self.backends.look(view)
+        self.view, self.inputs = view, inputs
 
     def _read_output(self, value: Any) -> str:
         outputs = self.played.outputs if self.played is not None else ()

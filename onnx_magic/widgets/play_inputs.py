@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 from onnx_magic.display.wording import plural, shown
 from onnx_magic.errors import FeedError, OnnxMagicError
-from onnx_magic.records.playing import Played, PlayForm
+from onnx_magic.records.playing import Played, PlayForm, PlayView
 
 Filled: TypeAlias = Mapping[str, str]
 """The text of each field, by its name."""
@@ -31,13 +31,11 @@ class Backends(Protocol):
     def sample_inputs(self) -> Any:
         """An input to begin with where the form cannot hold one."""
 
-    def run(
-        self, inputs: Any, *, top_k: int | None = None, atol: float | None = None, rtol: float | None = None
-    ) -> Played:
+    def run(self, inputs: Any, view: PlayView | None = None) -> Played:
         """The answers of all backends."""
 
-    def look(self, *, top_k: int | None = None, atol: float | None = None, rtol: float | None = None) -> Played:
-        """The last answers at another top-k or tolerance."""
+    def look(self, view: PlayView | None = None) -> Played:
+        """The last answers, looked at in another way."""
 
 
 class FieldError(FeedError):

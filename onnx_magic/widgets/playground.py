@@ -19,7 +19,7 @@ from onnx_magic.display.values import brief
 from onnx_magic.display.wording import shown, tolerance
 from onnx_magic.errors import UsageError
 from onnx_magic.events import Event, StageStarted, Token, listening
-from onnx_magic.records.playing import Played
+from onnx_magic.records.playing import Played, PlayView
 from onnx_magic.records.results import RunResult, SideBySide
 from onnx_magic.widgets.axes_table import VIEW, missing
 from onnx_magic.widgets.play_draft import PlayDraft
@@ -93,7 +93,7 @@ class Playground:
     @property
     def output(self) -> str:
         """The output whose values and differences are shown."""
-        return self.draft.output
+        return self.draft.view.output
 
     @output.setter
     def output(self, name: str) -> None:
@@ -102,7 +102,7 @@ class Playground:
     @property
     def sample(self) -> int:
         """The sample whose answers are shown, counted from 0."""
-        return self.draft.sample
+        return self.draft.view.sample
 
     @sample.setter
     def sample(self, number: int) -> None:
@@ -111,7 +111,7 @@ class Playground:
     @property
     def top_k(self) -> int | None:
         """How many answers per sample; None for the task's own number."""
-        return self.draft.top_k
+        return self.draft.view.top_k
 
     @top_k.setter
     def top_k(self, count: int | None) -> None:
@@ -120,7 +120,7 @@ class Playground:
     @property
     def atol(self) -> float | None:
         """Absolute tolerance of the comparison; None for the export's."""
-        return self.draft.atol
+        return self.draft.view.atol
 
     @atol.setter
     def atol(self, value: float | None) -> None:
@@ -129,7 +129,7 @@ class Playground:
     @property
     def rtol(self) -> float | None:
         """Relative tolerance of the comparison; None for the export's."""
-        return self.draft.rtol
+        return self.draft.view.rtol
 
     @rtol.setter
     def rtol(self, value: float | None) -> None:
@@ -201,15 +201,11 @@ class Playground:
             view.problem = dataclasses.asdict(draft.problem) if draft.problem is not None else {}
             view.stale = self._stale and draft.played is not None
             view.quick = self._took < _QUICK and not draft.backends.form.streams
-            tolerances = {
-                name: "" if (v := getattr(draft, name)) is None else tolerance(v) for name in ("atol", "rtol")
-            }
-            top_k = "" if draft.top_k is None else str(draft.top_k)
-            view.look = {"output": draft.output, "sample": str(draft.sample), "top_k": top_k, **tolerances}
+            view.look = _typed(draft.view)
             if draft.played is not None:
                 named = [{"value": name, "label": shown(name, _NAME_LIMIT)} for name in draft.played.outputs]
                 view.choices = {"outputs": named, "samples": draft.played.samples}
-                parts = panel_blocks(draft.played, output=draft.output, sample=draft.sample, top_k=draft.top_k)
+                parts = panel_blocks(draft.played, draft.view)
                 view.parts = {name: html(blocks) if blocks else "" for name, blocks in parts.items()}
         self._keep()
 
@@ -249,6 +245,14 @@ class Playground:
             return
         filled = {str(name): str(text) for name, text in content["values"].items()}
         self.draft.run_filled(filled, bytes(buffers[0]) if buffers else None)
+
+
+def _typed(view: PlayView) -> dict[str, str]:
+    """What is looked at, as it is typed; empty where nothing was asked for."""
+    numbers = {"atol": view.atol, "rtol": view.rtol}
+    tolerances = {name: "" if value is None else tolerance(value) for name, value in numbers.items()}
+    top_k = "" if view.top_k is None else str(view.top_k)
+    return {"output": view.output, "sample": str(view.sample), "top_k": top_k, **tolerances}
 
 
 @functools.cache
