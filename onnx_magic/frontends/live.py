@@ -73,20 +73,20 @@ def playground(shell: InteractiveShell, values: dict[str, Any]) -> Any:
     Raises:
         FeedError: the model does not take `inputs`.
         GraphFileError: the folder is gone.
-        UsageError: there is no variant of that name.
+        UsageError: there is no variant of that name, or a top-k below 1.
     """
     from onnx_magic.engine.playing import Player
     from onnx_magic.exported import as_exported
     from onnx_magic.frontends.variants import named_variants
-    from onnx_magic.records.playing import PlayView
     from onnx_magic.widgets.play_draft import PlayDraft
     from onnx_magic.widgets.playground import Playground, missing
 
     exported = as_exported(values["exported"])
     variants = named_variants(exported, values.get("variants", ()))
     player = Player(exported, provider=values.get("provider"), variants=variants)
-    view = PlayView(**{name: values[name] for name in ("top_k", "atol", "rtol") if name in values})
-    draft = PlayDraft(player, lambda expression: _evaluated(shell, expression), view)
+    draft = PlayDraft(player, lambda expression: _evaluated(shell, expression))
+    for name in ("top_k", "atol", "rtol"):
+        draft.choose(name, values.get(name))
     player.refuse_gone()
     lives = _lives(shell, "no panel can be shown here, only the answers to one input", missing)
     if (inputs := values.get("inputs")) is not None:

@@ -134,7 +134,7 @@ class PlayDraft:
             return None
         number = _whole(value)
         if number < 1:
-            raise UsageError(f"top_k is {number}, expected 1 or more", fix="top_k = 5")
+            raise UsageError(f"top_k is {number}, expected 1 or more", fix="top_k=5")
         return number
 
     def _read_tolerance(self, value: Any) -> float | None:
@@ -161,7 +161,7 @@ _CHOICES: Mapping[str, Callable[[PlayDraft, Any], Any]] = {
 _FIXES = {
     "output": "choose one",
     "sample": "sample = 0",
-    "top_k": "top_k = 5",
-    "atol": "atol = 1e-4",
-    "rtol": "rtol = 1e-3",
+    "top_k": "top_k=5",
+    "atol": "atol=1e-4",
+    "rtol": "rtol=1e-3",
 }
