@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Item, Table, Verdict
-from onnx_magic.display.closeups import Look, closeup_blocks, looks_of
+from onnx_magic.display.closeups import Look, closeup_blocks, first_looks, looks_of
 from onnx_magic.display.verdict import inputs_text, measured, outcome
 from onnx_magic.display.wording import DASH, at_least, at_most, shape_text, tolerance
 from onnx_magic.records.results import Comparison, OutputDiff
@@ -22,7 +22,7 @@ def comparison_blocks(comparison: Comparison) -> Blocks:
     blocks: list[Block] = [verdict]
     if comparison.diffs:
         blocks.append(diffs_table([("", diff) for diff in comparison.diffs]))
-    return [*blocks, *closeup_blocks(looks_of([comparison]))]
+    return [*blocks, *closeup_blocks(first_looks(looks_of([comparison])))]
 
 
 def diff_blocks(diff: OutputDiff) -> Blocks:

@@ -53,8 +53,9 @@ _REGION = (
 )
 _BESIDE = "display:flex;flex-wrap:wrap;gap:0 36px;align-items:flex-start"
 _FIGURE = "display:flex;flex-wrap:wrap;gap:4px 14px;align-items:flex-start;margin:0 0 4px"
+_LEGEND = f"{_SMALL};margin:0 0 10px"
 _BAR = "display:inline-block;vertical-align:middle;height:10px;min-width:2px;margin:0"
-_BAR_ROOM = 180
+_BAR_ROOM = 120
 """Pixels of the longest bar."""
 
 # Notebook style sheets stripe rows, centre tables and set cells to the right: each of these is taken back here.
@@ -93,7 +94,7 @@ def _block(block: Block) -> str:
         case Beside():
             return f'<div style="{_BESIDE}">\n' + "\n".join(map(_table, block.tables)) + "\n</div>"
         case Figures():
-            legend = f'<div style="{_FACTS};{_QUIET}">{_written(block.legend, SENTENCE_LIMIT)}</div>'
+            legend = f'<div style="{_LEGEND}">{_written(block.legend, SENTENCE_LIMIT)}</div>'
             return "\n".join([*map(_figure, block.figures), legend])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx_magic.display.blocks import Blocks, Cell, Column, Facts, Table
 from onnx_magic.display.verdict import inputs_text
-from onnx_magic.display.wording import plural
+from onnx_magic.display.wording import DASH, plural
 from onnx_magic.records.latency import Latency, Timing
 
 
@@ -19,9 +19,11 @@ def latency_blocks(latency: Latency) -> Blocks:
             Column("latency"),
             Column("provider"),
             Column("median", right=True),
-            Column("fastest to slowest", right=True),
-            Column("speed", right=True),
             Column(""),
+            Column("threads", right=True),
+            Column("speed", right=True),
+            Column("fastest", right=True),
+            Column("slowest", right=True),
         ),
         tuple(_row(timing, latency.timings[0], longest) for timing in latency.timings),
     )
@@ -38,14 +40,15 @@ def _runs_text(runs: int, warm: bool) -> str:
 
 
 def _row(timing: Timing, first: Timing, longest: float) -> tuple[Cell, ...]:
-    threads = "" if timing.threads is None else f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
     return (
         Cell(timing.name),
-        Cell(timing.provider, mono=True, aside=threads),
+        Cell(timing.provider, mono=True),
         Cell(duration(timing.median), mono=True),
-        Cell(f"{duration(timing.fastest)} – {duration(timing.slowest)}", "quiet", mono=True),
-        Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
         Cell("", bar=timing.median / longest),
+        Cell(DASH if timing.threads is None else str(timing.threads), mono=True),
+        Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
+        Cell(duration(timing.fastest), "quiet", mono=True),
+        Cell(duration(timing.slowest), "quiet", mono=True),
     )
 
 

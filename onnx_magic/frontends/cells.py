@@ -262,9 +262,11 @@ def _variant(
     from onnx_magic.engine.replaying import failed_variant
 
     try:
-        return _again(second, exported, model, watch, value, options.provider)
+        found = _again(second, exported, model, watch, value, options.provider)
     except OnnxMagicError as error:
         return failed_variant("second run", error.what)
+    stopped = found.answer is None and any(comparison.error for comparison in found.comparison)
+    return dataclasses.replace(found, answer={}) if stopped else found
 
 
 def _counted(watch: Watch, answered: int) -> Iterator[str]:
