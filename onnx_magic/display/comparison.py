@@ -48,11 +48,11 @@ def variants_table(variants: Mapping[str, Sequence[Comparison]]) -> Table:
     return diffs_table(rows)
 
 
-def diffs_table(rows: Sequence[tuple[str, OutputDiff]]) -> Table:
-    """A row per output, behind the label of its comparison where that is said."""
+def diffs_table(rows: Sequence[tuple[str, OutputDiff]], title: str = "tried") -> Table:
+    """A row per output, behind the label of its comparison where that is said, under `title`."""
     labelled = any(label for label, _ in rows)
     titles = ("output", "dtype", "shape", "max |Δ|", "max rel Δ", "cosine", "atol", "rtol", "result")
-    columns = [Column(title) for title in (("tried", *titles) if labelled else titles)]
+    columns = [Column(title) for title in ((title, *titles) if labelled else titles)]
     cells = [_diff_row(diff, [Cell(label)] if labelled else []) for label, diff in rows]
     starts = frozenset(i for i in range(1, len(rows)) if rows[i][0] != rows[i - 1][0])
     return Table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx_magic.display.blocks import Blocks, Cell, Column, Facts, Table
 from onnx_magic.display.verdict import inputs_text
-from onnx_magic.display.wording import DASH
+from onnx_magic.display.wording import DASH, plural
 from onnx_magic.records.latency import Latency, Timing
 
 
@@ -31,8 +31,12 @@ def latency_blocks(latency: Latency) -> Blocks:
     shapes = f"inputs {inputs_text(latency.shapes)}, " if latency.shapes else ""
     return [
         table,
-        Facts((Cell(f"{shapes}{runs} runs each, in turns, after one that does not count", "quiet", limit=160),)),
+        Facts((Cell(f"{shapes}{_runs_text(runs, latency.warm)}", "quiet", limit=160),)),
     ]
+
+
+def _runs_text(runs: int, warm: bool) -> str:
+    return f"{plural(runs, 'run')} each, in turns, after one that does not count" if warm else "one run each, the first"
 
 
 def _row(timing: Timing, first: Timing, longest: float) -> tuple[Cell, ...]:

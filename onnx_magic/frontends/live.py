@@ -1,4 +1,4 @@
-"""What answers with something live: `%onnx_axes`, `plan.edit()`. Where it cannot live, the static form and a hint."""
+"""What answers with something live: `%onnx_axes`, `plan.edit()`, `%onnx_play`. Where it cannot live: the static form, a hint."""
 
 from __future__ import annotations
 
@@ -57,11 +57,7 @@ def _table(shell: InteractiveShell, plan: ExportPlan, base: Callable[[], ExportP
     from onnx_magic.widgets.axes_draft import AxesDraft
     from onnx_magic.widgets.axes_table import AxesTable, missing
 
-    if not is_notebook(shell):
-        return plan
-    if absent := missing():
-        names = " and ".join(absent)
-        _hint(shell, f"{names} not installed: the table cannot be edited here", f"%pip install {' '.join(absent)}")
+    if not _lives(shell, "the table cannot be edited here", missing):
         return plan
     return AxesTable(
         AxesDraft(base(), plan, lambda dynamic: call("plan", dynamic)),
@@ -126,6 +122,58 @@ def export_line(typed: Typed, dynamic: Axes | None) -> str:
         return f"{export.prefix} {export.reader.join(export.words)}"
     spelling = "auto" if dynamic is None else str(dynamic) if dynamic else "no"
     return export.corrected("dynamic", spelling) or export.prefix
+
+
+def playground(shell: InteractiveShell, values: dict[str, Any]) -> Any:
+    """`%onnx_play`: a panel that answers; in a terminal, or without the widgets' packages, the answers to one input.
+
+    Args:
+        shell: Where it is shown, and whose namespace arrays are written in.
+        values: The options of `run`, and `inputs`, `atol`, `rtol`, `variants` where they were given.
+
+    Raises:
+        FeedError: the model does not take `inputs`.
+        GraphFileError: the folder is gone.
+        UsageError: there is no variant of that name, or a top-k below 1.
+    """
+    from onnx_magic.engine.playing import Player
+    from onnx_magic.exported import as_exported
+    from onnx_magic.frontends.variants import named_variants
+    from onnx_magic.widgets.play_draft import PlayDraft
+    from onnx_magic.widgets.playground import Playground, missing
+
+    exported = as_exported(values["exported"])
+    variants = named_variants(exported, values.get("variants", ()))
+    player = Player(exported, provider=values.get("provider"), variants=variants)
+    draft = PlayDraft(player, lambda expression: _evaluated(shell, expression))
+    for name in ("top_k", "atol", "rtol"):
+        draft.choose(name, values.get(name))
+    player.refuse_gone()
+    lives = _lives(shell, "no panel can be shown here, only the answers to one input", missing)
+    if (inputs := values.get("inputs")) is not None:
+        draft.run_inputs(inputs)
+    elif lives:
+        draft.attempt(lambda: draft.run_filled({}))  # what is wrong with the samples is said in the panel
+    else:
+        draft.run_filled({})
+    return Playground(draft) if lives else draft.played
+
+
+def _evaluated(shell: InteractiveShell, expression: str) -> Any:
+    """The value of what was typed in the user's notebook; `np` is NumPy, unless it is a name of theirs."""
+    import numpy
+
+    return eval(expression, {"np": numpy, **shell.user_ns})
+
+
+def _lives(shell: InteractiveShell, otherwise: str, missing: Callable[[], tuple[str, ...]]) -> bool:
+    """Whether something live can be shown; where only a package is missing, a hint says so."""
+    if not is_notebook(shell):
+        return False
+    if absent := missing():
+        names = " and ".join(absent)
+        _hint(shell, f"{names} not installed: {otherwise}", f"%pip install {' '.join(absent)}")
+    return not absent
 
 
 def _hint(shell: InteractiveShell, sentence: str, fix: str) -> None:

@@ -36,6 +36,7 @@ class Latency:
     Args:
         timings: One per backend.
         shapes: Shape of each input: `{name: shape}`.
+        warm: Whether a run that does not count came before those that do.
 
     Example:
         >>> Latency((Timing("PyTorch", "cpu", 1, 0.004, 0.004, 0.005, 5),)).timings[0].median
@@ -44,3 +45,4 @@ class Latency:
 
     timings: tuple[Timing, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    warm: bool = True
