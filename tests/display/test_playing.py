@@ -40,7 +40,8 @@ def test_what_differs_and_what_failed_come_first() -> None:
     rest = "\n".join(lines[1:])
     assert "it does not load" in rest and "fix: export it again" in rest and "a note" in rest
     page = bundle(played)["text/html"]
-    assert "<img" not in page and "&lt;img" in page
+    assert "<img" not in page
+    assert "img src=x onerror=alert(1)&gt;" in page
     tensor = text(panel_blocks(played, PlayView())["tensor"])
     assert "✗ values differ" in tensor, "a comparison that failed is shown"
 
