@@ -1,4 +1,4 @@
-"""What answers with something live: `%onnx_axes`, `plan.edit()`, `%onnx_play`. Where it cannot live: the static form, a hint."""
+"""What answers with something live: `%onnx_axes`, `plan.edit()`, `%onnx_play`; where it cannot live, the static form."""
 
 from __future__ import annotations
 
