@@ -1,4 +1,4 @@
-"""What answers with something live: `%onnx_axes`, `plan.edit()`, `%onnx_play`; where nothing can live, a static form."""
+"""What answers with something live: `%onnx_axes`, `plan.edit()`, `%onnx_play`; elsewhere their static form."""
 
 from __future__ import annotations
 
