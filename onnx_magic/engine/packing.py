@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.disk import check_space, storage_errors
 from onnx_magic.engine.scrubbing import machine_prefixes, without_prefixes
+from onnx_magic.engine.tasks import graphs_of
 from onnx_magic.errors import StorageError
 from onnx_magic.records.artifact import GraphFile, Manifest
 from onnx_magic.records.findings import Finding
@@ -30,7 +31,7 @@ SINGLE_FILE_LIMIT = 2**31 - 2**26
 
 ASSET_NAMES = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
-    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json",
+    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json", "chat_template.jinja",
 )  # fmt: skip
 """Files that are written beside the graph, where the model has them."""
 
@@ -83,6 +84,9 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
     with storage_errors(folder):
         if source.config is not None:
             _write_json(folder / "config.json", _config_record(source))
+        if _generates(source):
+            record = json.loads(_generation_config(source).to_json_string())
+            _write_json(folder / "generation_config.json", record)
         if source.tokenizer is not None:
             with _without_padding(source.tokenizer), _saving("tokenizer", folder):
                 source.tokenizer.save_pretrained(str(folder))
@@ -98,6 +102,14 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
             if path.suffix == ".json" and path.name != "tokenizer.json":
                 _scrub_json(path)
     return written
+
+
+def _generation_config(source: ModelSource) -> Any:
+    return source.model.generation_config
+
+
+def _generates(source: ModelSource) -> bool:
+    return graphs_of(source.task, type(source.model)) != "one"
 
 
 @contextlib.contextmanager

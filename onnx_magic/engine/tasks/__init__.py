@@ -1,16 +1,17 @@
-"""The task tables: a row per task in text.py and vision.py, a row per architecture quirk in quirks.py."""
+"""The task tables: a row per task in text.py, vision.py and audio.py, a row per architecture quirk in quirks.py."""
 
 from __future__ import annotations
 
 import difflib
 
-from onnx_magic.engine.tasks.table import TaskRow
+from onnx_magic.engine.tasks.audio import AUDIO_TASKS
+from onnx_magic.engine.tasks.table import Graphs, TaskRow
 from onnx_magic.engine.tasks.text import TEXT_TASKS
 from onnx_magic.engine.tasks.vision import VISION_TASKS
 from onnx_magic.errors import UnknownTaskError
 from onnx_magic.records.plan import TaskInfo
 
-TASKS: dict[str, TaskRow] = {row.name: row for row in (*TEXT_TASKS, *VISION_TASKS)}
+TASKS: dict[str, TaskRow] = {row.name: row for row in (*TEXT_TASKS, *VISION_TASKS, *AUDIO_TASKS)}
 _ALIASES: dict[str, str] = {alias: row.name for row in TASKS.values() for alias in row.aliases}
 
 
@@ -53,11 +54,21 @@ def tasks_of_class(class_name: str) -> tuple[str, ...]:
         >>> tasks_of_class("BertForSequenceClassification")
         ('text-classification',)
     """
+    return tuple(row.name for row in TASKS.values() if any(class_name in class_names(h.mapping) for h in row.heads))
+
+
+def class_names(mapping: str) -> frozenset[str]:
+    """The model classes in one of Transformers' tables."""
     from transformers.models.auto import modeling_auto
 
-    def holds(row: TaskRow) -> bool:
-        table = getattr(modeling_auto, row.mapping)
-        names = (n for entry in table.values() for n in ((entry,) if isinstance(entry, str) else entry))
-        return class_name in names
+    entries = getattr(modeling_auto, mapping).values()
+    return frozenset(name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry))
 
-    return tuple(row.name for row in TASKS.values() if holds(row))
+
+def graphs_of(task: str | None, kind: type) -> Graphs:
+    """How a model class is exported for a task: as the first head's class that it is, or inherits from."""
+    row = TASKS.get(task or "")
+    if row is None:
+        return "one"
+    names = {parent.__name__ for parent in kind.__mro__}
+    return next((head.graphs for head in row.heads if names & class_names(head.mapping)), row.graphs)
