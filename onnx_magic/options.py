@@ -249,7 +249,7 @@ Cache = Annotated[
 Merge = Annotated[
     bool,
     Option(
-        "Put both graphs of an encoder-decoder's decoder into one file; no: the first step and the steps after it apart.",
+        "Put both graphs of an encoder-decoder's decoder into one file; no: two files that share their weights.",
         "flag",
         parse_flag,
     ),

@@ -6,13 +6,14 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onnx_magic.engine.converting import Attempt, convert_and_prove
 from onnx_magic.engine.generation.joining import PAIR, join_decoders
 from onnx_magic.engine.generation.kinds import KINDS, Kind
 from onnx_magic.engine.generation.proving import prove_part
 from onnx_magic.engine.generation.tokens import prove_tokens
+from onnx_magic.engine.packing import generation_config_of
 from onnx_magic.engine.planning import Prepared, prepare, prepare_declared
 from onnx_magic.engine.tasks import graphs_of
 from onnx_magic.engine.validating import validate
@@ -140,10 +141,6 @@ def _joined(verdicts: Mapping[str, Validation]) -> Validation:
     )
 
 
-def _generation_config(source: ModelSource) -> Any:
-    return source.model.generation_config
-
-
 def _with_tokens(
     verdict: Validation,
     source: ModelSource,
@@ -158,7 +155,7 @@ def _with_tokens(
             source.config,
             type(source.model),
             {role: attempt.graph for role, attempt in attempts.items()},
-            generation_config=_generation_config(source),
+            generation_config=generation_config_of(source),
         )
         proof = prove_tokens(source, host, prompts, atol=request.atol, rtol=request.rtol, use_cache=request.cache)
         row.detail = ", ".join(str(one.agreement) for one in proof.comparisons if one.agreement is not None)

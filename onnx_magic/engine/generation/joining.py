@@ -12,7 +12,6 @@ from onnx_magic.engine.converting import Attempt, prove_graph
 from onnx_magic.engine.generation.encoder_decoder_parts import DECODER, LATER, PAST_ENCODER_SEQUENCE, merged_part
 from onnx_magic.engine.generation.merging import merge_decoders, share_weights
 from onnx_magic.engine.generation.proving import prove_part
-from onnx_magic.engine.generation.tying import tie_transposed
 from onnx_magic.engine.packing import save_graph
 from onnx_magic.engine.planning import prepare_declared
 from onnx_magic.events import stage
@@ -62,7 +61,6 @@ def _merged(
     with stage("save"):
         axes = {name: moving for name, moving in part.examples.axes.items() if PAST_ENCODER_SEQUENCE in moving.values()}
         model = merge_decoders(onnx_ir.load(first.graph.path), onnx_ir.load(cached.graph.path), axes)
-        tie_transposed(model)
         path.parent.mkdir(parents=True)
         files = save_graph(model, path)
         graph = replace(describe_model(model, path), size=sum(file.stat().st_size for file in files))
@@ -89,7 +87,6 @@ def _pair(request: ExportRequest, attempts: Mapping[str, Attempt], staging: Path
     with stage("save"):
         for role, name in PAIR.items():
             model = onnx_ir.load(attempts[role].graph.path)
-            tie_transposed(model)
             path = folder / name
             if role == DECODER:
                 data = f"{name}_data"

@@ -50,8 +50,8 @@ def merge_decoders(first: onnx_ir.Model, cached: onnx_ir.Model, axes: Mapping[st
     shared = _Weights()
     inputs = _outer_inputs(first.graph, cached.graph)
     outputs = [_like(value, _described(value, cached.graph)) for value in first.graph.outputs]
-    for graph in (first.graph, cached.graph):
-        shared.take_from(graph)
+    for part in (first.graph, cached.graph):
+        shared.take_from(part)
     _fill_outputs(cached.graph, [value.name or "" for value in outputs], first.graph)
     branches = [_branch(cached.graph, inputs, CACHED), _branch(first.graph, inputs, FIRST)]
     choose = onnx_ir.Value(name=USE_CACHE, type=onnx_ir.TensorType(onnx_ir.DataType.BOOL), shape=onnx_ir.Shape([1]))
@@ -62,7 +62,9 @@ def merge_decoders(first: onnx_ir.Model, cached: onnx_ir.Model, axes: Mapping[st
     taken = [*inputs.values(), choose]
     for value in (*taken, *outputs):
         _name_axes(value, axes.get(value.name or "", {}))
-    graph = onnx_ir.Graph(taken, outputs, nodes=[node], initializers=shared.values, opset_imports=opsets, name="merged")
+    graph = onnx_ir.Graph(
+        taken, outputs, nodes=[*shared.nodes, node], initializers=shared.values, opset_imports=opsets, name="merged"
+    )
     return onnx_ir.Model(
         graph,
         ir_version=max(first.ir_version, cached.ir_version),
@@ -185,11 +187,17 @@ class _Weights:
     def __init__(self) -> None:
         self._by_content: dict[Content, onnx_ir.Value] = {}
         self._names: set[str] = set()
+        self._turned: dict[tuple[Any, ...], onnx_ir.Node] = {}
 
     @property
     def values(self) -> list[onnx_ir.Value]:
         """The shared initializers."""
         return list(self._by_content.values())
+
+    @property
+    def nodes(self) -> list[onnx_ir.Node]:
+        """What is made of them before either branch: the transpose of an embedding that is the head's weight too."""
+        return list(self._turned.values())
 
     def take_from(self, graph: onnx_ir.Graph) -> None:
         """Move the weights out of a graph; what is a size or an index, not a weight, stays in it."""
@@ -204,6 +212,23 @@ class _Weights:
                 self._by_content[content] = value
             else:
                 value.replace_all_uses_with(kept)
+        self._take_transposes(graph)
+
+    def _take_transposes(self, graph: onnx_ir.Graph) -> None:
+        """ONNX Runtime folds a transpose of a weight where both stand in one graph, and else makes it at each step."""
+        weights = set(self._by_content.values())
+        for node in [node for node in graph if node.op_type == "Transpose" and node.inputs[0] in weights]:
+            weight = node.inputs[0]
+            assert weight is not None
+            key = (weight, tuple(node.attributes["perm"].as_ints()) if "perm" in node.attributes else ())
+            kept = self._turned.get(key)
+            if kept is not None:
+                node.outputs[0].replace_all_uses_with(kept.outputs[0])
+                graph.remove(node, safe=True)
+                continue
+            graph.remove(node)
+            node.outputs[0].name = self._free(f"{weight.name}_transposed")
+            self._turned[key] = node
 
     def _free(self, name: str) -> str:
         free, number = name, 1

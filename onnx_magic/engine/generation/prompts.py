@@ -82,13 +82,18 @@ def _start_options(source: ModelSource) -> dict[str, Any]:
     config = source.config
     decoder = getattr(config, "decoder", config)
     options: dict[str, Any] = {}
-    starts = [getattr(holder, name, None) for holder in (generation, config) for name in _STARTS]
-    if all(start is None for start in starts):
+    size = getattr(decoder, "vocab_size", 0) or 0
+    starts = [getattr(holder, name, None) for name in _STARTS for holder in (generation, config)]
+    if not _is_token(next((start for start in starts if start is not None), None), size):
         known = (getattr(decoder, name, None) for name in ("bos_token_id", "pad_token_id", "eos_token_id"))
-        options["decoder_start_token_id"] = next((n for n in known if isinstance(n, int)), 0)
+        options["decoder_start_token_id"] = next((n for n in known if _is_token(n, size)), 0)
     if generation.pad_token_id is None:
         options["pad_token_id"] = getattr(decoder, "pad_token_id", None) or 0
     return {**options, **(source.wording.options if source.wording is not None else {})}
+
+
+def _is_token(number: Any, size: int) -> bool:
+    return isinstance(number, int) and 0 <= number < (size or number + 1)
 
 
 _STARTS = ("decoder_start_token_id", "bos_token_id")

@@ -54,7 +54,10 @@ def tasks_of_class(class_name: str) -> tuple[str, ...]:
         >>> tasks_of_class("BertForSequenceClassification")
         ('text-classification',)
     """
-    return tuple(row.name for row in TASKS.values() if any(class_name in class_names(h.mapping) for h in row.heads))
+    rows = [row for row in TASKS.values() if any(class_name in class_names(head.mapping) for head in row.heads)]
+    # What reads a text and writes one (BART) fills masks too, but that is not what it is exported for.
+    writes = [row for row in rows if row.graphs == "encoder-decoder" and row.modality == "text"]
+    return tuple(row.name for row in (*writes, *(row for row in rows if row not in writes)))
 
 
 def class_names(mapping: str) -> frozenset[str]:

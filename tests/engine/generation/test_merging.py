@@ -13,12 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_magic.engine.generation.merging import merge_decoders, share_weights
-from onnx_magic.engine.generation.tying import tie_transposed
 from onnx_magic.errors import ExportError
 
 WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4)
 CROSS = np.linspace(-1, 1, 4, dtype=np.float32).reshape(2, 2)
-BIG = np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32)
 
 
 def graph(*, past: bool, weight: str = "w", constant: int = 1, extra: bool = False) -> onnx_ir.Model:
@@ -112,36 +110,3 @@ def test_a_pair_of_files_shares_its_weights(tmp_path: Path) -> None:
     ]
     x = np.ones((2, 3), np.float32)
     np.testing.assert_allclose(run(second, {"x": x, "p": np.zeros((2, 0, 4), np.float32)})["y"], x @ WEIGHT + 1)
-
-
-def tied(weight: np.ndarray) -> onnx_ir.Model:
-    info = helper.make_tensor_value_info
-    nodes = [
-        helper.make_node("Gather", ["table", "i"], ["rows"], name="n0"),
-        helper.make_node("MatMul", ["rows", "head"], ["y"], name="n1"),
-    ]
-    made = helper.make_graph(
-        nodes,
-        "g",
-        [info("i", TensorProto.INT64, ["n"])],
-        [info("y", TensorProto.FLOAT, ["n", 30])],
-        [numpy_helper.from_array(np.ascontiguousarray(weight), "head"), numpy_helper.from_array(BIG, "table")],
-    )
-    return onnx_ir.from_proto(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
-
-
-def test_a_tied_head_is_stored_once(tmp_path: Path) -> None:
-    model = tied(BIG.T)
-    assert tie_transposed(model, least=1) == BIG.nbytes
-    assert list(model.graph.initializers) == ["table"]
-    onnx_ir.save(model, tmp_path / "m.onnx")
-    onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
-    ids = np.array([3, 7])
-    np.testing.assert_allclose(run(tmp_path / "m.onnx", {"i": ids})["y"], BIG[ids] @ BIG.T, rtol=1e-5)
-
-
-def test_a_head_of_its_own_stays() -> None:
-    other = BIG.T.copy()
-    other[0, 0] += 1e-6
-    assert tie_transposed(tied(other), least=1) == 0
-    assert tie_transposed(tied(BIG.T)) == 0  # too small to be worth a node
