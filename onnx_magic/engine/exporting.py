@@ -17,6 +17,7 @@ from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import ModelSource, resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
 from onnx_magic.engine.storing import OutputPlace, build_manifest, prepare_output, write_assets
+from onnx_magic.engine.wording import worded
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.events import Event, LogLine, StageDone, listening, stage
 from onnx_magic.options import Axes
@@ -96,7 +97,7 @@ def make_plan(request: ExportRequest) -> ExportPlan:
     _load_libraries()
     with export_lock(), quiet(Log()):
         with stage("source"):
-            source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+            source = _source(request)
         with stage("plan"), preserved(source.model), comparable_attention():
             return plan_graphs(source, request)
 
@@ -107,7 +108,7 @@ def run_export(request: ExportRequest) -> ExportOutcome:
     done = _Record()
     with export_lock(), listening(done.see), quiet(Log()), _explained(done):
         with stage("source") as row:
-            source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+            source = _source(request)
             row.detail = source.architecture
             place = _place(source, request)
         with place:
@@ -129,6 +130,16 @@ def run_export(request: ExportRequest) -> ExportOutcome:
         findings=built.findings,
     )
     return ExportOutcome(opened, source, built.answering.prepared.flat, built.plan, report, done.log)
+
+
+def _source(request: ExportRequest) -> ModelSource:
+    source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+    return worded(source, request.task if request.task is not None else _pipeline_task(request.model))
+
+
+def _pipeline_task(model: Any) -> str | None:
+    """The task that a Transformers pipeline was made for, with its languages."""
+    return getattr(model, "task", None) if isinstance(getattr(model, "task", None), str) else None
 
 
 def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import importlib.metadata
 import json
@@ -105,8 +106,14 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
 
 
 def generation_config_of(source: ModelSource) -> Any:
-    """The defaults of the model's `generate`."""
-    return source.model.generation_config
+    """The defaults of the model's `generate`, with what the task asks for (the first token of a language)."""
+    config: Any = source.model.generation_config
+    if source.wording is None or not source.wording.options:
+        return config
+    config = copy.deepcopy(config)
+    for name, value in source.wording.options.items():
+        setattr(config, name, value)
+    return config
 
 
 def _generates(source: ModelSource) -> bool:
@@ -234,6 +241,7 @@ def build_manifest(
         decisions=tuple({**dataclasses.asdict(d), "value": _plain(d.value)} for d in plan.decisions),
         findings=tuple(dataclasses.asdict(finding) for finding in findings),
         constants=constants or {},
+        wording=dataclasses.asdict(source.wording) if source.wording is not None else {},
         versions=versions(),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_magic.errors import FeedError, GraphFileError
+from onnx_magic.errors import GraphFileError
 from onnx_magic.records.results import Array
 from onnx_magic.runtime.sounds import Sound, check_rate, read_sound
 from onnx_magic.runtime.spectrograms import log_mel
@@ -126,11 +126,3 @@ _KINDS: Mapping[str, Callable[[Sequence[Sound], Mapping[str, Any], int], Made]] 
     "Whisper": _spectrograms,
 }
 """How the name of a feature extractor begins → its steps."""
-
-
-def no_processor(name: str) -> FeedError:
-    """The error for sounds that nothing turns into arrays."""
-    return FeedError(
-        f"{name} has no preprocessor_config.json for sound",
-        fix="feature_extractor.save_pretrained(folder)  # or feed ready arrays by name",
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from onnx_magic.engine.tasks.audio import AUDIO_TASKS
 from onnx_magic.engine.tasks.table import Graphs, TaskRow
@@ -36,7 +37,7 @@ def resolve_task(name: str) -> TaskRow:
         'text-classification'
     """
     key = name.strip().lower().replace("_", "-")
-    key = _ALIASES.get(key, key)
+    key = "translation" if language_pair(name) is not None else _ALIASES.get(key, key)
     if key in TASKS:
         return TASKS[key]
     near = difflib.get_close_matches(key, task_names(), n=1, cutoff=0.5)
@@ -45,6 +46,20 @@ def resolve_task(name: str) -> TaskRow:
         f"task {name!r} is not known: {hint}expected one of {', '.join(TASKS)}",
         fix=f"task={near[0]}" if near else "%onnx_tasks  # what can be exported, by task",
     )
+
+
+def language_pair(name: str) -> tuple[str, str] | None:
+    """The languages that a task's name holds, as they are written there.
+
+    Example:
+        >>> language_pair("translation_en_to_fr"), language_pair("translation_eng_Latn_to_fra_Latn")
+        (('en', 'fr'), ('eng_Latn', 'fra_Latn'))
+    """
+    found = _PAIR.fullmatch(name.strip())
+    return (found[1], found[2]) if found else None
+
+
+_PAIR = re.compile(r"translation[-_](\w+?)[-_]to[-_](\w+)", re.IGNORECASE)
 
 
 def tasks_of_class(class_name: str) -> tuple[str, ...]:
