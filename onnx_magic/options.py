@@ -92,6 +92,19 @@ def parse_name(text: str) -> str:
     return text
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names between commas, each once.
+
+    Example:
+        >>> parse_names("int8, q4")
+        ('int8', 'q4')
+    """
+    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    if not names:
+        raise ValueError(f"{text!r} names nothing: expected names with commas between them")
+    return names
+
+
 def parse_tolerance(text: str) -> float:
     """A tolerance, 0 or above."""
     try:
@@ -299,6 +312,17 @@ Once = Annotated[
 Lines = Annotated[
     bool,
     Option("Take the body as text, a sample a line.", "flag", parse_flag, per_call=True),
+]
+
+Variants = Annotated[
+    tuple[str, ...],
+    Option("Variants that answer beside the plain export: int8,q4.", parse=parse_names, metavar="NAMES", per_call=True),
+]
+Time = Annotated[
+    bool,
+    Option(
+        "Measure how long each side takes, on as many threads, and show it below.", "flag", parse_flag, per_call=True
+    ),
 ]
 
 
