@@ -94,6 +94,7 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
         if source.processor is not None:
             with _saving("processor", folder):
                 source.processor.save_pretrained(str(folder))
+            _write_preprocessor(source.processor, folder)
         elif source.origin and (Path(source.origin) / PROCESSOR_CONFIG).is_file():
             # The packages it needs are not installed here; where the folder is used they may be.
             text = (Path(source.origin) / PROCESSOR_CONFIG).read_text(encoding="utf-8")
@@ -103,6 +104,14 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
             if path.suffix == ".json" and path.name != "tokenizer.json":
                 _scrub_json(path)
     return written
+
+
+def _write_preprocessor(processor: Any, folder: Path) -> None:
+    """preprocessor_config.json too, which transformers.js reads, where Transformers 5 writes processor_config.json."""
+    parts = (getattr(processor, name, None) for name in ("image_processor", "feature_extractor"))
+    part = next((part for part in parts if hasattr(part, "to_json_string")), None)
+    if part is not None and not (folder / PROCESSOR_CONFIG).is_file():
+        (folder / PROCESSOR_CONFIG).write_text(part.to_json_string(), encoding="utf-8")
 
 
 def generation_config_of(source: ModelSource) -> Any:
