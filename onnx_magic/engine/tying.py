@@ -39,7 +39,7 @@ def store_once(model: onnx_ir.Model) -> int:
             continue
         shared = original
         if _kind(original, value) == "transpose":
-            node = onnx_ir.node("Transpose", [original], attributes={"perm": [1, 0]})
+            node = onnx_ir.node("Transpose", [original], attributes={"perm": [1, 0]}, name=f"transpose_{value.name}")
             shared = node.outputs[0]
             shared.name, shared.shape, shared.type = f"{value.name}_transposed", value.shape, value.type
             graph.insert_before(graph[0], node)

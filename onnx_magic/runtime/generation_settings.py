@@ -161,6 +161,8 @@ def check_asked(given: Mapping[str, Any]) -> None:
         value = given.get(name)
         if value is not None and not value >= low:
             raise UsageError(f"{name} is {value}: expected {expected}", fix=f"{name}={instead}")
+    if given.get("top_p") is not None and given["top_p"] > 1:
+        raise UsageError(f"top_p is {given['top_p']}: expected a probability, 0 to 1", fix="top_p=0.9")
     least, most = given.get("min_new_tokens"), given.get("max_new_tokens")
     if least is not None and most is not None and least > most:
         raise UsageError(f"min_new_tokens is {least}, above max_new_tokens {most}", fix=f"min_new_tokens={most}")

@@ -76,6 +76,7 @@ def prompt_of(opened: OpenedFolder, inputs: Any, pad: int) -> Prompt:
     else:
         prompt = _of_texts(opened, inputs, pad)
     refuse_too_long(opened, prompt.arrays)
+    refuse_unknown_tokens(opened, prompt.arrays.get("input_ids"))
     return prompt
 
 
@@ -110,6 +111,20 @@ def refuse_too_long(opened: OpenedFolder, arrays: Mapping[str, Array]) -> None:
         )
 
 
+def refuse_unknown_tokens(opened: OpenedFolder, ids: Array | None) -> None:
+    """Raise a FeedError for an id that the model's vocabulary does not have."""
+    config: Mapping[str, Any] = opened.config.get("text_config") or opened.config
+    size = config.get("vocab_size")
+    if not isinstance(size, int) or ids is None or ids.size == 0 or ids.dtype.kind not in "iu":
+        return
+    worst = ids.max() if ids.max() >= size else ids.min()
+    if not 0 <= worst < size:
+        raise FeedError(
+            f"input_ids holds {worst}: {opened.name} has {size} tokens, 0 to {size - 1}",
+            fix="make the ids with the model's own tokenizer",
+        )
+
+
 def _of_arrays(inputs: Mapping[str, Any], pad: int) -> Prompt:
     arrays = {name: _array(value) for name, value in inputs.items() if value is not None}
     ids = arrays.get("input_ids")
@@ -122,6 +137,12 @@ def _of_arrays(inputs: Mapping[str, Any], pad: int) -> Prompt:
         raise FeedError(
             f"input_ids has shape {list(ids.shape)}; expected int64[batch_size, sequence_length] with 1 token or more",
             fix="input_ids=[[1, 2, 3]]",
+        )
+    mask = arrays.get("attention_mask")
+    if ids is not None and mask is not None and (mask.ndim != 2 or mask.shape[0] != ids.shape[0]):
+        raise FeedError(
+            f"attention_mask has shape {list(mask.shape)}, input_ids {list(ids.shape)}: expected a row for each",
+            fix="attention_mask=np.ones_like(input_ids)",
         )
     if ids is not None and "attention_mask" not in arrays and len(ids) > 1 and bool((ids == pad).any()):
         arrays["attention_mask"] = (ids != pad).astype(np.int64)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_magic.errors import UsageError
 from onnx_magic.records.results import RunResult
+from onnx_magic.runtime.feeds import is_arraylike
 from onnx_magic.runtime.generating import is_generator
 from onnx_magic.runtime.prompting import is_prompt
 from onnx_magic.runtime.running import answer
@@ -49,7 +50,8 @@ def generates(opened: OpenedFolder, inputs: Any, asked: Mapping[str, Any]) -> bo
     """
     given = [name for name, value in asked.items() if value is not None]
     if is_generator(opened):
-        return bool(given) or is_prompt(inputs) or "encoder" in opened.graphs
+        arrays = isinstance(inputs, Mapping | tuple) or is_arraylike(inputs) or not inputs
+        return bool(given) or is_prompt(inputs) or "encoder" in opened.graphs or not arrays
     if given:
         raise UsageError(
             f"{given[0]} is for models that generate texts, and {opened.name} is for {opened.task or 'no known task'}",
