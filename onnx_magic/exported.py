@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx_magic.records.variants_table import VariantsTable
     from onnx_magic.runtime.folder import OpenedFolder
 
-VERBS = ("run", "compare", "view", "quantize", "optimize", "benchmark")
+VERBS = ("run", "generate", "compare", "view", "quantize", "optimize", "benchmark")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
 
 
@@ -56,6 +56,7 @@ class ExportedModel:
     """
 
     run: Callable[..., Any]
+    generate: Callable[..., Any]
     compare: Callable[..., Any]
     view: Callable[..., Any]
     quantize: Callable[..., Any]

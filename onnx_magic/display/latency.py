@@ -13,6 +13,7 @@ def latency_blocks(latency: Latency) -> Blocks:
     if not latency.timings:
         return [Facts((Cell("nothing was timed", "quiet"),))]
     longest = max(timing.median for timing in latency.timings) or 1.0
+    rates = any(timing.tokens for timing in latency.timings)
     table = Table(
         "latency of each backend",
         (
@@ -22,10 +23,11 @@ def latency_blocks(latency: Latency) -> Blocks:
             Column(""),
             Column("threads", right=True),
             Column("speed", right=True),
+            *((Column("tokens/s", right=True),) if rates else ()),
             Column("fastest", right=True),
             Column("slowest", right=True),
         ),
-        tuple(_row(timing, latency.timings[0], longest) for timing in latency.timings),
+        tuple(_row(timing, latency.timings[0], longest, rates) for timing in latency.timings),
     )
     runs = min(timing.runs for timing in latency.timings)
     shapes = f"inputs {inputs_text(latency.shapes)}, " if latency.shapes else ""
@@ -39,7 +41,8 @@ def _runs_text(runs: int, warm: bool) -> str:
     return f"{plural(runs, 'run')} each, in turns, after one that does not count" if warm else "one run each, the first"
 
 
-def _row(timing: Timing, first: Timing, longest: float) -> tuple[Cell, ...]:
+def _row(timing: Timing, first: Timing, longest: float, rates: bool) -> tuple[Cell, ...]:
+    rate = f"{timing.tokens_per_second:.3g}" if timing.tokens else ""
     return (
         Cell(timing.name),
         Cell(timing.provider, mono=True),
@@ -47,6 +50,7 @@ def _row(timing: Timing, first: Timing, longest: float) -> tuple[Cell, ...]:
         Cell("", bar=timing.median / longest),
         Cell(DASH if timing.threads is None else str(timing.threads), mono=True),
         Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
+        *((Cell(rate, mono=True),) if rates else ()),
         Cell(duration(timing.fastest), "quiet", mono=True),
         Cell(duration(timing.slowest), "quiet", mono=True),
     )

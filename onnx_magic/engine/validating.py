@@ -157,18 +157,10 @@ def validate(
         The verdict. Nothing is raised for a broken graph: it is what was to be found out.
     """
     by_dtype = tolerances(atol, rtol)
-    checks, findings = check_file(path)
     # PyTorch answers all cases before ONNX Runtime's threads exist: two idle pools spin, and slow each other down.
     asked, skipped = _references(prepared, cases(prepared.examples, assumptions))
+    session, checks, findings = open_checked(path)
     findings += skipped
-    session: Session | None = None
-    try:
-        session = Session(open_session(path))
-        checks["onnxruntime session"] = True
-    except OnnxMagicError as error:
-        checks["onnxruntime session"] = False
-        # The file still lies in a folder that will be gone.
-        findings.append(Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix))
     tried: list[Tried] = []
     if session is not None:
         tried, refused = _run_cases(session, prepared, asked, by_dtype)
@@ -182,6 +174,18 @@ def validate(
         atol=by_dtype[0],
         rtol=by_dtype[1],
     )
+
+
+def open_checked(path: Path) -> tuple[Session | None, dict[str, bool], list[Finding]]:
+    """Check a file and open it: the session (`None` when ONNX Runtime refuses it), the checks, what they found."""
+    checks, findings = check_file(path)
+    try:
+        session = Session(open_session(path))
+    except OnnxMagicError as error:
+        # The file still lies in a folder that will be gone.
+        refused = Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix)
+        return None, {**checks, "onnxruntime session": False}, [*findings, refused]
+    return session, {**checks, "onnxruntime session": True}, findings
 
 
 def check_file(path: Path) -> tuple[dict[str, bool], list[Finding]]:
