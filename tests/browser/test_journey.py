@@ -66,7 +66,9 @@ def test_the_quickstart_from_the_first_cell_to_the_page_handed_on(
         for start in ("exported = %onnx_export", "%%onnx_run")
     )
 
-    show(seen, export).get_by_text("verified").first.wait_for()
+    verdict = show(seen, export).get_by_text("verified").first
+    verdict.wait_for()
+    verdict.scroll_into_view_if_needed()
     seen.shoot("quickstart_lab_light.png")
     answers = show(seen, run)
     answers.get_by_role("columnheader", name="PyTorch").first.wait_for()
