@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from onnx_magic.engine.capturing import CapturedCalls
 from onnx_magic.engine.examples import SEED, longest_sequence, read_vocabulary
 from onnx_magic.engine.generation.parts import Prompt
 from onnx_magic.engine.tasks import TASKS
@@ -68,6 +69,10 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _given(source: ModelSource, given: Any) -> list[list[int]]:
+    if isinstance(given, CapturedCalls):
+        # What a cell gave to `generate`: its first call of the model reads the whole prompt.
+        args, kwargs = given.call
+        given = kwargs.get("input_ids", args[0] if args else None)
     if isinstance(given, str):
         given = [given]
     if isinstance(given, list | tuple) and given and all(isinstance(text, str) for text in given):
