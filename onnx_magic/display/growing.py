@@ -76,7 +76,8 @@ class GrowingText:
 
     def line(self) -> str:
         """The end of the first row's text in one line of at most 79 columns."""
-        text = " ".join(shown(self._texts.get(0, next(iter(self._texts.values()), ""))).split())
+        text = " ".join(self._texts.get(0, next(iter(self._texts.values()), "")).split())
+        text = shown(text) if len(text) <= LINE_COLUMNS else "…" + shown(text[-LINE_COLUMNS:])
         rate = f"  {self.rate:.0f} tokens/s" if self.rate else ""
         room = LINE_COLUMNS - len(rate)
         while width(text) > room:

@@ -261,6 +261,7 @@ def unregister(shell: InteractiveShell) -> None:
             manager.magics[kind].pop(name, None)
     shell.events.unregister("pre_run_cell", magics.stream.before_cell)
     shell.events.unregister("post_run_cell", magics.stream.after_cell)
+    magics.stream.close()
     shell.events.unregister("post_run_cell", magics.showing.after_cell)
     shell.configurables[:] = [entry for entry in shell.configurables if entry is not magics]
     if shell.Completer is not None:

@@ -65,6 +65,11 @@ class CellStream:
         cell.text.close(keep=isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt))
         self._draw(cell)
 
+    def close(self) -> None:
+        """Listen no longer, in the middle of a cell too."""
+        while self._cells:
+            self.after_cell(None)
+
     def _hear(self, cell: _Cell, event: Event) -> None:
         if cell.over or not cell.text.feed(event):
             return
