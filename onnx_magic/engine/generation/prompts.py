@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from onnx_magic.engine.capturing import CapturedCalls
 from onnx_magic.engine.examples import SEED, longest_sequence, read_vocabulary
 from onnx_magic.engine.generation.parts import Prompt
 from onnx_magic.engine.tasks import TASKS
@@ -53,12 +54,11 @@ def _rows(source: ModelSource, request: ExportRequest) -> list[list[int]]:
     given = request.inputs
     if given is not None:
         return _given(source, given)
-    if source.tokenizer is not None:
-        texts = TASKS[source.task or ""].examples
-        rows = [_ids(source.tokenizer, str(text)) for text in texts]
-        if all(rows):
-            return rows
     vocabulary = read_vocabulary(source.config, None)
+    if source.tokenizer is not None:
+        rows = [_ids(source.tokenizer, str(text)) for text in TASKS[source.task or ""].examples]
+        if all(row and max(row) < vocabulary.size for row in rows):  # a tokenizer of another model may know more tokens
+            return rows
     words = np.setdiff1d(np.arange(vocabulary.size), sorted(vocabulary.special))
     random = np.random.default_rng(SEED)
     return [random.choice(words, length).tolist() for length in LENGTHS]
@@ -69,6 +69,10 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _given(source: ModelSource, given: Any) -> list[list[int]]:
+    if isinstance(given, CapturedCalls):
+        # What a cell gave to `generate`: its first call of the model reads the whole prompt.
+        args, kwargs = given.call
+        given = kwargs.get("input_ids", args[0] if args else None)
     if isinstance(given, str):
         given = [given]
     if isinstance(given, list | tuple) and given and all(isinstance(text, str) for text in given):
