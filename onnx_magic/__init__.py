@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnx_magic.verbs.benchmark import benchmark
     from onnx_magic.verbs.compare import compare
     from onnx_magic.verbs.export import export
+    from onnx_magic.verbs.generate import generate
     from onnx_magic.verbs.load import load
     from onnx_magic.verbs.optimize import optimize
     from onnx_magic.verbs.plan import plan
@@ -59,6 +60,7 @@ _HOMES = {
     "benchmark": "verbs.benchmark",
     "compare": "verbs.compare",
     "export": "verbs.export",
+    "generate": "verbs.generate",
     "load": "verbs.load",
     "optimize": "verbs.optimize",
     "plan": "verbs.plan",
@@ -95,6 +97,7 @@ __all__ = [
     "benchmark",
     "compare",
     "export",
+    "generate",
     "load",
     "load_ipython_extension",
     "optimize",
