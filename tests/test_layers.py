@@ -16,12 +16,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "onnx_magic"
 MAX_LINES = 420
 
-BOTTOM = ("errors", "records", "events", "options")
+BOTTOM = ("errors", "records", "events", "options", "option_values")
 SEES: dict[str, tuple[str, ...]] = {
     "errors": (),
     "records": ("errors",),
     "events": ("errors", "records"),
-    "options": ("errors",),
+    "options": ("errors", "option_values"),
+    "option_values": ("errors",),
     "runtime": BOTTOM,
     "engine": ("runtime", *BOTTOM),
     "exported": ("engine", "runtime", *BOTTOM),
@@ -45,6 +46,7 @@ NEVER: dict[str, frozenset[str]] = {
     "errors": HEAVY | {"numpy"},
     "events": HEAVY | {"numpy"},
     "options": HEAVY | {"numpy"},
+    "option_values": HEAVY | {"numpy"},
     "records": HEAVY - {"pandas", "matplotlib"},
     "display": HEAVY - {"PIL"},
     "runtime": frozenset({"torch", "transformers", "sentence_transformers"}),
@@ -71,7 +73,18 @@ OPTIONAL = {
 }
 """Imported where a person has them, without being a dependency."""
 
-NO_PRINT = ("errors", "records", "events", "options", "runtime", "engine", "exported", "verbs", "display")
+NO_PRINT = (
+    "errors",
+    "records",
+    "events",
+    "options",
+    "option_values",
+    "runtime",
+    "engine",
+    "exported",
+    "verbs",
+    "display",
+)
 
 
 @dataclass(frozen=True)

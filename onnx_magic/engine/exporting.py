@@ -21,7 +21,7 @@ from onnx_magic.engine.storing import OutputPlace, build_manifest, prepare_outpu
 from onnx_magic.engine.wording import worded
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.events import Event, LogLine, StageDone, listening, stage
-from onnx_magic.options import Axes
+from onnx_magic.option_values import Axes
 from onnx_magic.records.artifact import ExportReport, Stage
 from onnx_magic.records.plan import ExportPlan
 from onnx_magic.records.results import Validation

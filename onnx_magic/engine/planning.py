@@ -15,7 +15,7 @@ from onnx_magic.engine.probing import Probe, model_raised, probe
 from onnx_magic.engine.tasks.quirks import quirks_for
 from onnx_magic.engine.tensors import dtype_name, to_arrays, to_tensors
 from onnx_magic.errors import UsageError
-from onnx_magic.options import Axes, check_axes
+from onnx_magic.option_values import Axes, check_axes
 from onnx_magic.records.plan import Decision, ExportPlan, TensorSpec
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from typing import Any
 from onnx_magic.errors import UnknownOptionError, UsageError
 from onnx_magic.frontends import extras
 from onnx_magic.frontends.reading import Misread, Reader, nearest
-from onnx_magic.options import FALSE_WORDS, TRUE_WORDS, Option
+from onnx_magic.option_values import FALSE_WORDS, TRUE_WORDS
+from onnx_magic.options import Option
 
 _KEY_VALUE = re.compile(r"([A-Za-z_][\w-]*)=(?!=)(.*)", re.DOTALL)
 REQUIRED: Any = inspect.Parameter.empty

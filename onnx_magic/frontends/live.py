@@ -14,7 +14,7 @@ from onnx_magic.frontends.documenting import spelled
 from onnx_magic.frontends.fixing import Typed
 from onnx_magic.frontends.reading import NamespaceReader
 from onnx_magic.frontends.showing import Handle, is_notebook
-from onnx_magic.options import Axes
+from onnx_magic.option_values import Axes
 from onnx_magic.records.plan import ExportPlan
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from onnx_magic.frontends.lines import insert_values, unquoted
-from onnx_magic.options import NONE_WORDS, TRUE_WORDS, Option
+from onnx_magic.option_values import NONE_WORDS, TRUE_WORDS
+from onnx_magic.options import Option
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|[A-Za-z0-9][\w.]*(-[\w.]+)+")
 """`owner/name`, or one of the old names without an owner: `bert-base-uncased`."""

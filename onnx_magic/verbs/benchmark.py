@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from onnx_magic import options
 from onnx_magic.errors import UsageError
 from onnx_magic.exported import ExportedModel
+from onnx_magic.option_values import names_of, sizes_of
 
 if TYPE_CHECKING:
     from onnx_magic.records.benchmarks import Benchmark
@@ -54,11 +55,11 @@ def benchmark(
     target = as_exported(exported)
     while target.variant is not None and target.parent is not None:  # of a variant all is measured, as of the export
         target = target.parent
-    chosen = _chosen(target, options.names_of(variants))
+    chosen = _chosen(target, names_of(variants))
     request = ContestRequest(
         inputs=inputs,
-        batches=options.sizes_of("batch", batch),
-        lengths=options.sizes_of("length", length),
+        batches=sizes_of("batch", batch),
+        lengths=sizes_of("length", length),
         against=against,
         compiled=compiled,
         rounds=rounds,

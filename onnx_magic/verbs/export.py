@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx_magic import options
 from onnx_magic.exported import ExportedModel
+from onnx_magic.option_values import names_of
 
 
 @options.documented
@@ -54,7 +55,7 @@ def export(
     from onnx_magic.engine.exporting import ExportRequest, run_export
     from onnx_magic.engine.variants.asking import check_wanted
 
-    wanted = check_wanted(optimize, options.names_of(quantize))
+    wanted = check_wanted(optimize, names_of(quantize))
     request = ExportRequest(
         model=model,
         task=task,

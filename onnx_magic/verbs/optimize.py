@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx_magic import options
 from onnx_magic.exported import ExportedModel, as_exported
+from onnx_magic.option_values import names_of
 
 
 @options.documented
@@ -35,5 +36,5 @@ def optimize(
     from onnx_magic.engine.variants.optimizing import OptimizeRequest, run_optimize
 
     target = as_exported(exported)
-    request = OptimizeRequest(level, options.names_of(disable), provider, overwrite)
+    request = OptimizeRequest(level, names_of(disable), provider, overwrite)
     return ExportedModel.of_variant(run_optimize(target.as_parent(), request), target)

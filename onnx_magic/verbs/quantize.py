@@ -43,7 +43,7 @@ def quantize(
     """
     from onnx_magic.engine.variants.asking import QuantizeRequest, run_quantize
     from onnx_magic.engine.variants.quantizing import Wish
-    from onnx_magic.options import names_of
+    from onnx_magic.option_values import names_of
 
     target = as_exported(exported)
     wish = Wish(

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from onnx_magic.display.axes import decider
 from onnx_magic.display.wording import shape_text, shown
 from onnx_magic.errors import OnnxMagicError, UsageError
-from onnx_magic.options import Axes
+from onnx_magic.option_values import Axes
 from onnx_magic.records.plan import Decision, Dim, ExportPlan, TensorSpec
 
 Place: TypeAlias = tuple[str, int]

@@ -14,7 +14,7 @@ from typing import Any
 from onnx_magic.display.bundles import bundle
 from onnx_magic.display.failures import error_text
 from onnx_magic.events import Event, StageStarted, listening
-from onnx_magic.options import Axes
+from onnx_magic.option_values import Axes
 from onnx_magic.records.plan import ExportPlan
 from onnx_magic.widgets.axes_draft import AxesDraft
 

@@ -10,7 +10,7 @@ from typing import Any
 from onnx_magic.display.failures import error_text
 from onnx_magic.display.wording import shown
 from onnx_magic.errors import OnnxMagicError, UsageError
-from onnx_magic.options import parse_int, parse_tolerance
+from onnx_magic.option_values import parse_int, parse_tolerance
 from onnx_magic.records.playing import Played, PlayView
 from onnx_magic.widgets.play_inputs import Backends, Evaluate, FieldError, Filled, filled_of, inputs_of
 
