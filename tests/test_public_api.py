@@ -193,7 +193,8 @@ def _public(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
         return
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
-            if not {"overload", "override"} & {ast.unparse(d).split(".")[-1] for d in child.decorator_list}:
+            # A setter's words are its getter's.
+            if not {"overload", "override", "setter"} & {ast.unparse(d).split(".")[-1] for d in child.decorator_list}:
                 yield from _public(child, child.name)
 
 
