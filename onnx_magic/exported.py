@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from onnx_magic.engine.sources import ModelSource
     from onnx_magic.engine.variants.making import Parent, VariantOutcome
     from onnx_magic.records.variants import VariantRecord
+    from onnx_magic.records.variants_table import VariantsTable
     from onnx_magic.runtime.folder import OpenedFolder
 
-VERBS = ("run", "compare", "view", "quantize", "optimize", "benchmark")
+VERBS = ("run", "generate", "compare", "view", "quantize", "optimize", "benchmark")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
 
 
@@ -55,6 +56,7 @@ class ExportedModel:
     """
 
     run: Callable[..., Any]
+    generate: Callable[..., Any]
     compare: Callable[..., Any]
     view: Callable[..., Any]
     quantize: Callable[..., Any]
@@ -109,14 +111,15 @@ class ExportedModel:
         return self.opened.made
 
     @property
-    def variants(self) -> Mapping[str, ExportedModel]:
+    def variants(self) -> Variants:
         """All variants of the folder that are there now, by name: `{"int8": ..., "optimized": ...}`.
 
         The plain export is not among them. Read anew each time: what was made or deleted meanwhile is seen.
         """
         found = {name: files for name, files in self.opened.variant_files.items() if name}
         listed = self.opened.graphs
-        return {name: self._sibling(name, files) for name, files in found.items() if set(files) >= set(listed)}
+        there = {name: self._sibling(name, files) for name, files in found.items() if set(files) >= set(listed)}
+        return Variants(there, self)
 
     @property
     def plain_graphs(self) -> Mapping[str, GraphFile]:
@@ -208,9 +211,22 @@ class ExportedModel:
         return self._outcome.examples if self._outcome else None
 
     @property
-    def plan(self) -> ExportPlan | None:
-        """What was decided before tracing; `None` after a load."""
-        return self._outcome.plan if self._outcome else None
+    def plan(self) -> ExportPlan:
+        """What was decided before tracing; `plan.edit()` changes it. After a load: what the folder tells."""
+        if self._outcome is not None:
+            return self._outcome.plan
+        report, graph = self.opened.report, self.graph
+        return ExportPlan(
+            name=report.name,
+            task=report.task,
+            architecture=report.architecture,
+            inputs=graph.inputs,
+            outputs=graph.outputs,
+            examples={},
+            opset=graph.opset,
+            exporter=report.exporter,
+            decisions=report.decisions,
+        )
 
     @property
     def validation(self) -> Validation:
@@ -280,6 +296,29 @@ class ExportedModel:
 
 for _name in VERBS:
     setattr(ExportedModel, _name, _method(_name))
+
+
+class Variants(dict[str, ExportedModel]):
+    """The variants of one folder by name; shown as one table.
+
+    Example:
+        >>> exported.variants["int8"].run("I loved it").decoded  # doctest: +SKIP
+        [{'label': 'POSITIVE', 'score': 0.97}]
+    """
+
+    def __init__(self, found: Mapping[str, ExportedModel], exported: ExportedModel) -> None:
+        super().__init__(found)
+        self._exported = exported
+
+    @property
+    def table(self) -> VariantsTable:
+        """Size, drift, answers changed and verdict of each, the plain export first."""
+        from onnx_magic.records.variants_table import variants_table
+
+        plain = self._exported
+        while plain.variant is not None and plain.parent is not None:
+            plain = plain.parent
+        return variants_table(plain.report, [one.report for one in self.values()])
 
 
 def as_exported(value: Any) -> ExportedModel:

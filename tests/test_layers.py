@@ -45,7 +45,7 @@ NEVER: dict[str, frozenset[str]] = {
     "errors": HEAVY | {"numpy"},
     "events": HEAVY | {"numpy"},
     "options": HEAVY | {"numpy"},
-    "records": HEAVY - {"pandas"},
+    "records": HEAVY - {"pandas", "matplotlib"},
     "display": HEAVY - {"PIL"},
     "runtime": frozenset({"torch", "transformers", "sentence_transformers"}),
     "frontends": frozenset({"torch", "transformers", "onnx", "onnx_ir", "onnxscript"}),
@@ -63,7 +63,12 @@ INNER = (
 `onnxruntime.capi` is not among them: the classes of ONNX Runtime's errors have no other home.
 """
 
-OPTIONAL = {"pandas": "asked for by to_frame() when it is there", "sentence_transformers": "only if the model is one"}
+OPTIONAL = {
+    "pandas": "asked for by to_frame() when it is there",
+    "matplotlib": "asked for by plot() when it is there",
+    "sentence_transformers": "only if the model is one",
+    "soundfile": "sounds but .wav",
+}
 """Imported where a person has them, without being a dependency."""
 
 NO_PRINT = ("errors", "records", "events", "options", "runtime", "engine", "exported", "verbs", "display")

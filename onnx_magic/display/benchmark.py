@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Facts, Item, Table, Verdict
 from onnx_magic.display.latency import duration
+from onnx_magic.display.variants import variants_blocks
 from onnx_magic.display.wording import DASH, plural
 from onnx_magic.display.wording import size as size_text
 from onnx_magic.records.benchmarks import Benchmark, Contender, Load, Timing
@@ -18,7 +19,7 @@ def benchmark_blocks(bench: Benchmark) -> Blocks:
     ran = [one for one in bench.contenders if not one.error]
     if ran:
         blocks += [_contenders_table(ran), _how(bench, ran)]
-    return blocks
+    return [*blocks, *variants_blocks(bench.table)] if bench.table is not None and bench.timings else blocks
 
 
 def _headline(bench: Benchmark) -> Verdict:
@@ -64,9 +65,14 @@ def _timing_row(bench: Benchmark, load: Load, timing: Timing, longest: float) ->
         Cell(duration(timing.median), mono=True),
         Cell(f"{duration(timing.percentile(0.1))} – {duration(timing.percentile(0.9))}", "quiet", mono=True),
         Cell(f"{ratio:.2f}×" if ratio is not None else DASH, "warn" if slower else "plain", mono=True),
-        Cell(f"{load.samples / timing.median:.3g}", mono=True),
+        Cell(_rate(load.samples / timing.median), mono=True),
         Cell("", bar=timing.median / longest),
     )
+
+
+def _rate(value: float) -> str:
+    """Samples per second with three digits: `7,830`, `12.4`."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _contenders_table(ran: list[Contender]) -> Table:

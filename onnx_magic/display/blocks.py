@@ -140,5 +140,18 @@ class Figures:
     legend: str
 
 
-Block: TypeAlias = Verdict | Item | Table | Facts | Beside | Figures
+@dataclass(frozen=True)
+class Fold:
+    """Blocks behind a title that is opened by a click (HTML); text names the title and indents them.
+
+    Args:
+        title: What is in it.
+        blocks: What is shown when it is open.
+    """
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+Block: TypeAlias = Verdict | Item | Table | Facts | Beside | Figures | Fold
 Blocks: TypeAlias = Sequence[Block]

@@ -14,6 +14,7 @@ from onnx_magic.display.blocks import (
     Facts,
     Figure,
     Figures,
+    Fold,
     Item,
     Table,
     Verdict,
@@ -65,6 +66,9 @@ def _lines(block: Block) -> list[str]:
             for figure in block.figures:
                 figures += ["", *_figure(figure)] if figures else _figure(figure)
             return figures
+        case Fold():
+            inner = [line for one in block.blocks for line in _lines(one)]
+            return [shown(block.title, SENTENCE_LIMIT), *(f"  {line}".rstrip() for line in inner)]
 
 
 def _figure(figure: Figure) -> list[str]:

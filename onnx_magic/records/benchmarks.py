@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+    from onnx_magic.records.variants_table import VariantsTable
 
 PYTORCH = "PyTorch"
 """Name of the contender that every ratio is against, where it could be run."""
@@ -116,6 +117,7 @@ class Benchmark:
         rounds: How many rounds were asked for.
         complete: False when it was interrupted: what was measured until then is here.
         notes: What a reader must know, a sentence each.
+        table: The variants that were measured, with these times; `None` without variants.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Benchmark:
     rounds: int = 0
     complete: bool = True
     notes: tuple[str, ...] = ()
+    table: VariantsTable | None = None
 
     def timing(self, contender: str, load: str) -> Timing | None:
         """What `contender` took for `load`; `None` where it was not reached."""
@@ -195,6 +198,6 @@ class Benchmark:
         Example:
             >>> exported.benchmark(batch="1,4,16").plot("sweep")  # doctest: +SKIP
         """
-        # Drawing lies above the records, and is looked up only when it is asked for.
-        figure: Figure = importlib.import_module("onnx_magic.display.plots").plot(self, kind)
-        return figure
+        from onnx_magic.records.plots import plot
+
+        return plot(self, kind)

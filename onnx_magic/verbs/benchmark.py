@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from onnx_magic import options
@@ -19,7 +20,7 @@ def benchmark(
     inputs: options.Inputs = None,
     batch: options.Sizes = None,
     length: options.Sizes = None,
-    variants: options.Variants | None = None,
+    variants: options.Variants = (),
     against: options.Against = None,
     compiled: options.Compiled = False,
     rounds: options.Rounds = 5,
@@ -45,8 +46,10 @@ def benchmark(
         >>> bench.speed_up("ONNX Runtime", "batch 1, length 32")  # doctest: +SKIP
         2.1
     """
+    from onnx_magic.engine.variants.contending import PLAIN as CONTENDER
     from onnx_magic.engine.variants.contest import ContestRequest, run_contest
     from onnx_magic.exported import as_exported
+    from onnx_magic.records.variants_table import PLAIN, variants_table
 
     target = as_exported(exported)
     while target.variant is not None and target.parent is not None:  # of a variant all is measured, as of the export
@@ -63,7 +66,11 @@ def benchmark(
         inter_op=inter_op,
         provider=provider,
     )
-    return run_contest(target.opened, {name: one.opened for name, one in chosen.items()}, target.live, request)
+    bench = run_contest(target.opened, {name: one.opened for name, one in chosen.items()}, target.live, request)
+    if not chosen:
+        return bench
+    table = variants_table(target.report, [one.report for one in chosen.values()])
+    return dataclasses.replace(bench, table=table.with_times(bench, {PLAIN: CONTENDER}))
 
 
 def _chosen(exported: ExportedModel, names: tuple[str, ...]) -> dict[str, ExportedModel]:

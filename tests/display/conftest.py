@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,9 +15,19 @@ import pytest
 
 from onnx_magic.errors import ExportError, UnknownTaskError
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
+from onnx_magic.records.closeups import NOT_COUNTED, Closeup, Spot
 from onnx_magic.records.findings import Finding
+from onnx_magic.records.latency import Latency, Timing
 from onnx_magic.records.plan import Decision, ExportPlan, TaskInfo, TensorSpec
-from onnx_magic.records.results import Agreement, Comparison, OutputDiff, RunResult, SideBySide, Validation
+from onnx_magic.records.results import (
+    Agreement,
+    Comparison,
+    OutputDiff,
+    RunResult,
+    SideBySide,
+    Validation,
+    VariantAnswer,
+)
 from onnx_magic.records.variants import Answers, GraphChange, KeptLayer, VariantRecord
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -340,6 +351,52 @@ def no_call() -> SideBySide:
     return SideBySide("a text", "a text", (), ("no module of the exported class was called in the cell",))
 
 
+def closely(off: float = 0.4, name: str = "logits") -> Comparison:
+    """3 × 4 values of which the last one is off; one row is padding."""
+    levels = bytes([0, 0, 0, 0, NOT_COUNTED, NOT_COUNTED, NOT_COUNTED, NOT_COUNTED, 0, 1, 2, 5])
+    first = tuple(Spot((0, at), at / 8, at / 8 + 1e-7, True) for at in range(4))
+    worst = Spot((2, 3), 1.25, 1.25 + off, False)
+    closeup = Closeup(3, 4, levels, first, worst, beyond=1, counted=8)
+    return Comparison("call 1", {"x": (3, 8)}, (diff(name, (3, 4), off, closeup=closeup),))
+
+
+def agreeing_closely() -> Comparison:
+    spots = (Spot((0,), 0.5, 0.5, True), Spot((1,), -2.0, -2.0, True))
+    return Comparison("mine", {"x": (1, 8)}, (diff("logits", (2,), closeup=Closeup(1, 2, bytes(2), spots, counted=2)),))
+
+
+def variants() -> SideBySide:
+    """PyTorch, ONNX Runtime, and three variants: one agrees, one answers otherwise, one does not run."""
+    pair, text = agreeing(), "the film was good and the music was better than the film"
+    others = {
+        "int8": VariantAnswer([text], (tried("call 1", 2, 14),)),
+        "q4": VariantAnswer([text.replace("music", "story")], (closely(),), ("the variant is stale",)),
+        "fp16": VariantAnswer({}, (Comparison("call 1", {}, error="Cast: no kernel"),)),
+    }
+    return SideBySide([text], [text], pair.comparison, (), others)
+
+
+def long_outputs() -> SideBySide:
+    expected = np.linspace(-1, 1, 2 * 500, dtype="float32").reshape(2, 500)
+    actual = expected.copy()
+    actual[1, 7] = 3.5
+    return SideBySide(RunResult({"logits": expected}), RunResult({"logits": actual}), (closely(),), top_k=2)
+
+
+def latency() -> Latency:
+    rows = (
+        ("PyTorch", "cpu", 2, 0.0213),
+        ("ONNX Runtime", "CPUExecutionProvider", 2, 0.0101),
+        ("int8", "cuda", None, 7e-4),
+    )
+    timings = (Timing(name, place, threads, t, t * 0.9, t * 2, 5) for name, place, threads, t in rows)
+    return Latency(tuple(timings), {"input_ids": (2, 14)})
+
+
+def timed() -> SideBySide:
+    return dataclasses.replace(agreeing(), latency=latency())
+
+
 def failed_comparison() -> Comparison:
     diffs = (
         diff(),
@@ -391,6 +448,12 @@ RECORDS: dict[str, Callable[[], object]] = {
     "raw": raw,
     "agreeing": agreeing,
     "differing": differing,
+    "closely": closely,
+    "agreeing_closely": agreeing_closely,
+    "variants": variants,
+    "long_outputs": long_outputs,
+    "latency": latency,
+    "timed": timed,
     "model_output": model_output,
     "no_call": no_call,
     "graph": graph,

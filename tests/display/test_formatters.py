@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onnx_magic.display import formatters
-from onnx_magic.display.bundles import FORMATTED, bundle
+from onnx_magic.display.bundles import bundle
 from onnx_magic.errors import OnnxMagicError, UnknownTaskError
 from onnx_magic.records.results import RunResult, Validation
 
@@ -136,4 +136,3 @@ def test_in_a_whole_shell(raising_shell: Any, build: Callable[[str], object]) ->
     raising_shell.user_ns["record"] = build("verified")
     raising_shell.run("record")
     assert raising_shell.shown[-1] == bundle(build("verified"))
-    assert len(FORMATTED) == 15

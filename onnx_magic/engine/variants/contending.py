@@ -143,8 +143,9 @@ def make_entries(
     if flat is not None:
         path = _pickled(flat, place / "model.pt")
         size = _weight_bytes(flat)
+        modules = sorted({type(module).__module__ for module in flat.model.modules()})
         for name in kinds:
-            told = {**common, "path": str(path), "kind": TORCH_KINDS[name]}
+            told = {**common, "path": str(path), "kind": TORCH_KINDS[name], "modules": modules}
             worker: Worker = (
                 ProcessWorker(TORCH_WORKER, told) if path else HereWorker(_here(flat, TORCH_KINDS[name], feeds))
             )

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import onnx_magic
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.runtime.taking_turns import Contestant, timed, warm_up
 
@@ -116,7 +115,7 @@ def _close(stream: IO[str]) -> None:
 
 def _environment(told: Mapping[str, Any]) -> dict[str, str]:
     """This process' environment, with the threads that are asked for and with this very package."""
-    package = str(Path(onnx_magic.__file__).parent.parent)
+    package = str(Path(__file__).parents[3])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     threads = str(told["threads"])
     return {

@@ -1,0 +1,134 @@
+"""A whole benchmark on real files: who takes part, what is refused, what a deleted file or an interrupt leaves."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import onnx_magic
+from onnx_magic.errors import UsageError
+from onnx_magic.records.benchmarks import PYTORCH, Benchmark
+
+
+class Net(torch.nn.Module):
+    """Two layers, importable by a worker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(16, 32)
+        self.last = torch.nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` is (batch, 16)."""
+        return self.last(self.first(x).relu())
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    torch.manual_seed(0)
+    return onnx_magic.export(Net().eval(), inputs=torch.randn(2, 16), output=tmp_path_factory.mktemp("net") / "net")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is measured does not matter here."""
+    monkeypatch.setattr("onnx_magic.engine.variants.benchmarking.SLICE", 0.0)
+    yield
+
+
+def names(bench: Benchmark) -> list[str]:
+    return [one.name for one in bench.contenders]
+
+
+def test_all_take_part_in_processes_of_their_own(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A worker must be able to import the model's class, as it can that of an installed package.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    module = sys.modules[Net.__module__]
+    monkeypatch.setitem(sys.modules, Path(__file__).stem, module)
+    monkeypatch.setattr(Net, "__module__", Path(__file__).stem)
+    exported.quantize("int8")
+    bench = exported.benchmark(batch="1,3", rounds=2, threads=1)
+    assert names(bench) == [PYTORCH, "PyTorch int8", "ONNX Runtime", "int8"]
+    assert [one.error for one in bench.contenders] == [None] * 4
+    assert all(one.own_process and one.memory and one.load_seconds for one in bench.contenders)
+    assert len(bench.timings) == 8 and all(len(t.rounds) == 2 for t in bench.timings)
+    assert bench.contenders[2].size == exported.graph.size
+    assert bench.table is not None and [row.name for row in bench.table.rows] == ["float32", "int8"]
+    assert all(row.median and row.speed_up and row.memory for row in bench.table.rows)
+    assert not torch.ao.quantization.get_default_qconfig_propagation_list() & {type(exported.live.model)}
+    assert type(exported.live.model.first) is torch.nn.Linear, "the user's model is not the one that is quantized"
+
+
+def test_a_class_of_the_notebook_runs_here_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")
+    monkeypatch.setattr(Net, "__module__", "__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    model = Net().eval()
+    made = onnx_magic.export(model, inputs=torch.randn(2, 16), output=tmp_path / "net")
+    bench = made.benchmark(batch=1, rounds=1, threads=1)
+    assert [one.own_process for one in bench.contenders] == [False, False, True]
+    assert [one.error for one in bench.contenders] == [None] * 3
+    assert "PyTorch ran in this process: its class is defined in the notebook" in bench.notes
+    assert type(model.first) is torch.nn.Linear and not model.training
+
+
+def test_a_file_that_is_gone_is_a_contender_that_is_out(exported: Any) -> None:
+    exported.quantize("fp16")
+    small = exported.variants["fp16"]
+    from onnx_magic.engine.variants.contest import ContestRequest, run_contest
+
+    small.model_path.unlink()
+    request = ContestRequest(batches=(1,), rounds=1, threads=1)
+    bench = run_contest(exported.opened, {"fp16": small.opened}, None, request)
+    gone = bench.contenders[-1]
+    assert gone.name == "fp16" and gone.error and "does not load" in gone.error
+    assert [t.contender for t in bench.timings] == ["ONNX Runtime"]
+
+
+def test_without_pytorch_the_export_is_measured_all_the_same(exported: Any) -> None:
+    bench = onnx_magic.load(exported.path).benchmark(batch=1, rounds=1, threads=1)
+    assert bench.baseline == "ONNX Runtime" and PYTORCH not in names(bench)
+    assert any(note.startswith("PyTorch was not measured: ") for note in bench.notes)
+
+
+def test_the_users_inputs(exported: Any) -> None:
+    bench = exported.benchmark(inputs=torch.randn(5, 16).numpy(), rounds=1, threads=1, variants=())
+    assert [load.label for load in bench.loads] == ["your inputs"] and bench.loads[0].samples == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"provider": "cuda"}, "execution provider 'cuda' is not in this ONNX Runtime"),
+        ({"length": 8}, "has no dynamic axis sequence_length; it has batch_size"),
+        ({"batch": "0"}, "expected 1 or above"),
+        ({"batch": "many"}, "expected whole numbers"),
+        ({"rounds": 0}, "rounds=0: expected 1 to"),
+        ({"threads": 0}, "threads=0: expected 1 to"),
+        ({"variants": "int3"}, "has no variant 'int3'"),
+        ({"inputs": torch.randn(2, 16).numpy(), "batch": 2}, "inputs were given"),
+    ],
+)
+def test_what_cannot_be_meant(exported: Any, options: dict[str, Any], what: str) -> None:
+    with pytest.raises(UsageError, match=what) as refused:
+        exported.benchmark(**options)
+    assert refused.value.fix
+
+
+def test_plots(exported: Any) -> None:
+    pytest.importorskip("matplotlib")
+    bench = onnx_magic.load(exported.path).benchmark(batch="1,2,4", rounds=1, threads=1, variants="int8")
+    bars, sweep = bench.plot(), bench.plot("sweep")
+    assert len(bars.axes[0].patches) == len(bench.timings)
+    assert [list(line.get_xdata()) for line in sweep.axes[0].lines] == [[1, 2, 4]] * 2
+    one = onnx_magic.load(exported.path).benchmark(batch=1, rounds=1, threads=1)
+    with pytest.raises(UsageError, match="a sweep needs several sizes"):
+        one.plot("sweep")
+    with pytest.raises(UsageError, match="there is no plot 'pie'"):
+        one.plot("pie")
