@@ -68,6 +68,8 @@ EXPORT_CONTRACT = {
     "dynamic": None,
     "inputs": None,
     "exporter": "auto",
+    "optimize": None,
+    "quantize": None,
     "validate": True,
     "atol": None,
     "rtol": None,

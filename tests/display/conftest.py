@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from onnx_magic.records.results import (
     Validation,
     VariantAnswer,
 )
+from onnx_magic.records.variants import Answers, GraphChange, KeptLayer, VariantRecord
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 STAGES = tuple(
@@ -147,6 +149,38 @@ def warned() -> ExportReport:
         ),
     )
     return report(Validation(TRIED, checks=CHECKS), findings=notes, variant="int8", exporter="torchscript")
+
+
+MADE = VariantRecord(
+    "int8",
+    "int8, dynamic",
+    steps=("weights of 3 Gather, 2 Gemm, 12 MatMul quantised with a scale per channel",),
+    changes={
+        "model": GraphChange({"MatMul": 16, "Add": 20}, {"MatMul": 4, "MatMulInteger": 12, "Add": 20}, 5770000, 1600000)
+    },
+    kept=(
+        KeptLayer("node_linear_12", "Gemm", "bert.pooler.dense", "worst", 0.0285),
+        KeptLayer("node_conv", "Conv", "", "no kernel"),
+    ),
+    tolerance={"cosine": 0.95, "drift": 4.0, "answers": 0.9},
+    answers=Answers("label", 997, 1000, 0.998, 0.55),
+    accuracy=0.995,
+)
+
+
+def variant() -> ExportReport:
+    near = (tried("traced", 2, 14, 0.02, 2), tried("batch 1", 1, 14, 0.03, 1))
+    passed = tuple(replace(c, diffs=tuple(replace(d, passed=True) for d in c.diffs)) for c in near)
+    kept = Finding("layers-kept", "left in float for accuracy=0.995: bert.pooler.dense", "note")
+    return report(Validation(passed, (kept,), CHECKS), variant="int8", made=MADE, stages=())
+
+
+def failed_variant() -> ExportReport:
+    off = (tried("traced", 2, 14, 3.5, 0),)
+    found = Finding("values-differ", "logits points elsewhere: cosine 0.3120 over all shapes, expected 0.95 or more")
+    float_graph = Finding("float-reference", "held against the float graph, not against PyTorch", "note")
+    made = replace(MADE, against="the float graph", answers=Answers("label", 500, 1000, 0.3, -0.4), kept=())
+    return report(Validation(off, (found, float_graph), CHECKS), variant="int8", made=made, stages=())
 
 
 def baked() -> ExportReport:
@@ -396,6 +430,8 @@ def export_error() -> ExportError:
 RECORDS: dict[str, Callable[[], object]] = {
     "verified": verified,
     "warned": warned,
+    "variant": variant,
+    "failed_variant": failed_variant,
     "baked": baked,
     "vanished": vanished,
     "inconclusive": inconclusive,

@@ -51,10 +51,11 @@ def quantize_dynamic(
     quantize(
         source,
         target,
-        op_types_to_quantize=list(operators),
+        # A Gemm becomes a MatMul (called `<name>_MatMul`) and an Add first.
+        op_types_to_quantize=sorted({*operators, *(("MatMul",) if "Gemm" in operators else ())}),
         per_channel=per_channel,
         weight_type=QuantType.QInt8 if signed else QuantType.QUInt8,
-        nodes_to_exclude=list(exclude),
+        nodes_to_exclude=[*exclude, *(f"{name}_MatMul" for name in exclude)],
         use_external_data_format=external,
         # Without it a MatMul of two activations (queries and keys) is quantised too: slower, and less exact.
         extra_options={"MatMulConstBOnly": True},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +87,7 @@ class Source:
 
 
 def copy_graph(path: Path, folder: Path) -> tuple[Path, bool]:
-    """Copy a graph into a working folder: named nodes, no stale shapes of weights, its weights linked beside it.
+    """Copy a graph into a working folder: named nodes, no stale shapes of weights, its weights beside it.
 
     Returns:
         The copy, and whether its weights lie in another file.
@@ -100,7 +99,8 @@ def copy_graph(path: Path, folder: Path) -> tuple[Path, bool]:
     data = path.with_name(f"{path.name}_data")
     external = data.is_file()
     if external:
-        _link(data, folder / data.name)
+        # A copy: onnx reads no weights through a link, of either kind (`onnx.checker._open_external_data`).
+        shutil.copyfile(data, folder / data.name)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     # The dynamic quantizer turns a Gemm's weight over in place, infers shapes anew, and trips over the old ones.
@@ -133,14 +133,6 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
     if mode.methods[0] != "float16":
         _refuse_nothing(source, model, mode)
     return source
-
-
-def _link(file: Path, target: Path) -> None:
-    """The weights under a second name: not copied, for they may be many gigabytes. A symbolic link would be refused."""
-    try:
-        os.link(file.resolve(), target)
-    except OSError:
-        shutil.copy2(file, target)
 
 
 def _operators(model: onnx.ModelProto, mode: Mode, wish: Wish) -> tuple[str, ...]:
@@ -229,7 +221,36 @@ def quantize_graph(
                 stage="quantize",
             ) from error
     assert model is not None, mode
+    if mode.methods[0] != "float16":
+        _note_left_over(source, model, mode)
     return model
+
+
+def _note_left_over(source: Source, model: onnx_ir.Model, mode: Mode) -> None:
+    """Note the layers that the quantizer left without a word: their weights are what they were.
+
+    Raises:
+        ExportError: it left all of them.
+    """
+    import onnx_ir
+
+    floats = (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16)
+    whole = {
+        n for n, v in model.graph.initializers.items() if v.const_value is not None and v.const_value.dtype in floats
+    }
+    taken = [layer for layer in source.layers if layer.node not in source.kept]
+    # A Gemm's weight may have been turned over; one that a layer left in float shares is there for that one.
+    shared = {layer.weight for layer in source.layers if layer.node in source.kept}
+    left = [
+        layer for layer in taken if {layer.weight, f"{layer.weight}_Transposed"} & whole and layer.weight not in shared
+    ]
+    source.leave(left, "not taken")
+    if taken and len(left) == len(taken):
+        raise ExportError(
+            f"ONNX Runtime's quantizer left all {len(taken)} layers of {source.role} as they were ({mode.name})",
+            fix="mode=fp16  # or another mode",
+            stage="quantize",
+        )
 
 
 Step: TypeAlias = Callable[[Path, Source, Mode, Wish, Path, Sequence[Mapping[str, Array]]], "onnx_ir.Model"]
@@ -269,7 +290,26 @@ def _float16(path: Path, source: Source, mode: Mode, _wish: Wish, _target: Path,
 
     # onnx infers nothing beyond an operator that it does not know.
     known = not source.contrib and mode.methods[0] == "float16"
-    return onnx_ir.from_proto(ort_tools.to_float16(path, nodes=source.excluded, inferred=known))
+    model = onnx_ir.from_proto(ort_tools.to_float16(path, nodes=source.excluded, inferred=known))
+    _join_casts(model)
+    model.graph.sort()  # the converter puts the casts of the inputs last
+    return model
+
+
+def _join_casts(model: onnx_ir.Model) -> None:
+    """Go straight from one node in float32 to the next: the converter goes by float16, where the value overflows."""
+    import onnx_ir
+
+    half, single = onnx_ir.DataType.FLOAT16, onnx_ir.DataType.FLOAT
+    for node in model.graph.all_nodes():
+        before = node.inputs[0].producer() if node.op_type == "Cast" and node.inputs[0] is not None else None
+        if before is None or before.op_type != "Cast" or node.attributes.get_int("to", 0) != single:
+            continue
+        wide = before.inputs[0]
+        is_wide = wide is not None and wide.dtype in (single, None) and before.attributes.get_int("to", 0) == half
+        if is_wide and wide is not None and (maker := wide.producer()) is not None and maker.op_type != "Cast":
+            node.replace_input_with(0, wide)
+    onnx_ir.passes.common.RemoveUnusedNodesPass()(model)
 
 
 _STEPS: Mapping[str, Step] = {"dynamic": _dynamic, "static": _static, "4bit": _four_bits, "float16": _float16}
