@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 import onnx_magic
+from onnx_magic.display.bundles import bundle
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TALES = ROOT / "notebooks" / "models" / "fairy-tales-mini"
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
@@ -51,6 +53,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, sample_checkpoint: Path) -> P
     folder = tmp_path_factory.mktemp("desk")
     (folder / "notebooks" / "models").mkdir(parents=True)
     (folder / "notebooks" / "models" / "sentiment-mini").symlink_to(sample_checkpoint, target_is_directory=True)
+    if TALES.is_dir():
+        (folder / "notebooks" / "models" / TALES.name).symlink_to(TALES, target_is_directory=True)
     return folder
 
 
@@ -94,8 +98,59 @@ def test_the_python_sample_does_what_it_says(desk: Path, by_command_line: Any, m
     [answer] = names["exported"].run("I loved every minute of it").decoded
     assert answer["label"] == "POSITIVE"
     assert names["loaded"].run(["I loved it", "A dull, lifeless mess"]).outputs["logits"].shape == (2, 2)
-    names["exported"].release()
     assert digest(desk / "reviews-onnx/onnx/model.onnx") == digest(desk / "sentiment-mini-onnx/onnx/model.onnx")
+
+    exec(compile(after("sample: variants"), "README.md", "exec"), names)
+    _same_variants(bundle(names["exported"].variants.table)["text/plain"].partition("\n\n")[2], after("variants table"))
+    assert names["exported"].variants["int8"].run("I loved it").decoded[0]["label"] == "POSITIVE"
+    assert onnx_magic.load("reviews-onnx", variant="int8").variant == "int8"
+    names["exported"].release()
+
+
+def _same_variants(shown: str, told: str) -> None:
+    """The same names, sizes and verdicts; how far 8 bits are off depends on the processor."""
+
+    def rows(text: str) -> dict[str, tuple[str, ...]]:
+        table = [line.split() for line in text.splitlines() if line.endswith("verified")]
+        return {words[0]: (*words[1:3], *words[-2:]) for words in table}
+
+    assert rows(shown) == rows(told)
+    assert set(rows(told)) == {"float32", "fp16", "optimized", "q4", "int8"}
+
+
+@pytest.mark.slow
+def test_the_sample_of_generation_does_what_it_says(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not TALES.is_dir():
+        pytest.skip("notebooks/models/fairy-tales-mini is not there")
+    monkeypatch.chdir(desk)
+    names: dict[str, Any] = {"onnx_magic": onnx_magic}
+    exec(compile(after("sample: generation"), "README.md", "exec"), names)
+    tales = names["tales"]
+    assert tales.validation.status == "verified"
+    [told] = re.findall(r"'generated_text': '(.*?) \.\.\.'", after("sample: generation"))
+    [answer] = tales.run("Once upon a time", max_new_tokens=40).decoded
+    assert answer["generated_text"].startswith(told)
+    assert list(tales.generate(input_ids=[[1, 2, 3]], max_new_tokens=20, num_beams=4).shape) == [1, 23]
+    tales.release()
+
+
+def test_the_command_lines_are_those_that_there_are() -> None:
+    from onnx_magic.frontends.arguments import VERBS
+
+    lines = [shlex.split(line) for line in section("On the command line").split("```")[1].splitlines()[1:]]
+    assert {words[1] for words in lines} == {row.command for row in VERBS.values() if row.command}
+    for _, command, *words in lines:
+        row = next(row for row in VERBS.values() if row.command == command)
+        flags = {word for word in words if word.startswith("--")}
+        assert flags <= {field.flag for field in row.arguments.fields}
+
+
+def test_the_table_of_magics_names_all_of_them() -> None:
+    from onnx_magic.frontends.arguments import VERBS
+
+    told = set(re.findall(r"^\| `[^`]*?(%%?onnx_\w+)", section("In a notebook"), flags=re.MULTILINE))
+    lines = {f"%{row.line_magic}" for row in VERBS.values() if row.line_magic}
+    assert told == lines | {f"%%{row.cell_magic}" for row in VERBS.values() if row.cell_magic}
 
 
 @pytest.mark.slow
@@ -175,8 +230,8 @@ def test_the_python_table_names_every_public_function_and_exports_options() -> N
 
 
 def test_the_task_table_is_the_one_in_the_code() -> None:
-    rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]*)\|", section("Tasks"), flags=re.MULTILINE)
-    told = {name: set(re.findall(r"`([a-z-]+)`", aliases)) for name, aliases in rows}
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| ([^|]*)\|", section("Tasks"), flags=re.MULTILINE)
+    told = {name: set(re.findall(r"`([a-z0-9-]+)`", aliases)) for name, aliases in rows}
     for info in onnx_magic.tasks():
         assert info.name in told, f"README.md says nothing of {info.name}"
         assert told[info.name] <= set(info.aliases)
