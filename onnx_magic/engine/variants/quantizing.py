@@ -134,6 +134,8 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
 
     target, external = copy_graph(path, work / role)
     model = onnx.load(target, load_external_data=False)
+    if mode.methods[0] != "float16" and _turn_weights(model, target.parent):
+        onnx.save(model, target)
     operators = _operators(model, mode, wish)
     source = Source(target, role, weight_layers(model, operators), external=external, operators=operators)
     source.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), PER_CHANNEL_FROM)
@@ -144,6 +146,42 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
     if mode.methods[0] != "float16":
         _refuse_nothing(source, model, mode)
     return source
+
+
+def _turn_weights(model: onnx.ModelProto, folder: Path) -> bool:
+    """Turn over the weights that the graph turns over as it runs (a tied head's): only constant ones are quantised.
+
+    Returns:
+        Whether there was one.
+    """
+    from onnx import numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    turned = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "Transpose" and node.input[0] in weights
+    }
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in turned:
+            name = turned[node.input[1]]
+            if name not in found:
+                array = numpy_helper.to_array(weights[name], str(folder)).T
+                found[name] = numpy_helper.from_array(np.ascontiguousarray(array), f"{name}_turned")
+            node.input[1] = found[name].name
+    model.graph.initializer.extend(found.values())
+    read = {name for node in model.graph.node for name in node.input} | {spec.name for spec in model.graph.output}
+    idle = [
+        n for n in model.graph.node if n.op_type == "Transpose" and n.output[0] in turned and n.output[0] not in read
+    ]
+    for node in idle:
+        model.graph.node.remove(node)
+    read = {name for node in model.graph.node for name in node.input}
+    for name in found:
+        if name not in read:
+            model.graph.initializer.remove(weights[name])
+    return bool(found)
 
 
 def _operators(model: onnx.ModelProto, mode: Mode, wish: Wish) -> tuple[str, ...]:
