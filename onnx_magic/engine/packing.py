@@ -35,6 +35,10 @@ ASSET_NAMES = (
 """Files that are written beside the graph, where the model has them."""
 
 PROCESSOR_CONFIG = "preprocessor_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+NEW_TOKENIZER_CLASS, OLD_TOKENIZER_CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
+"""What Transformers 5 calls a tokenizer that is its tokenizer.json and no more, and the name that 4 knows too."""
+
 PLACE_KEYS = ("_name_or_path", "name_or_path")
 VERSIONED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript")
 
@@ -86,6 +90,7 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
         if source.tokenizer is not None:
             with _without_padding(source.tokenizer), _saving("tokenizer", folder):
                 source.tokenizer.save_pretrained(str(folder))
+            _name_for_older(source.tokenizer, folder / TOKENIZER_CONFIG)
         if source.processor is not None:
             with _saving("processor", folder):
                 source.processor.save_pretrained(str(folder))
@@ -98,6 +103,22 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
             if path.suffix == ".json" and path.name != "tokenizer.json":
                 _scrub_json(path)
     return written
+
+
+def _name_for_older(tokenizer: Any, path: Path) -> None:
+    """Let Transformers 4 load a tokenizer that 5 has written; optimum-onnx 0.1 runs on 4.57 alone.
+
+    4 does not know the name `TokenizersBackend` (5 takes both), and makes token_type_ids unless told that there are
+    none, which its `generate` then refuses. Can go when optimum-onnx runs on Transformers 5:
+    https://github.com/huggingface/optimum-onnx
+    """
+    if not path.is_file():
+        return
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("tokenizer_class") == NEW_TOKENIZER_CLASS:
+        record["tokenizer_class"] = OLD_TOKENIZER_CLASS
+        record.setdefault("model_input_names", list(tokenizer.model_input_names))
+        _write_json(path, record)
 
 
 @contextlib.contextmanager
