@@ -238,6 +238,14 @@ Rtol = Annotated[
     float | None,
     Option("Relative tolerance. Default by dtype: float32 1e-3.", "number", parse_tolerance, metavar="X"),
 ]
+Cache = Annotated[
+    bool,
+    Option(
+        "Export a decoder with its key/value cache, so that each step reads one token; no: without past.",
+        "flag",
+        parse_flag,
+    ),
+]
 Overwrite = Annotated[
     bool,
     Option("Overwrite a folder that onnx_magic did not write.", "flag", parse_flag),

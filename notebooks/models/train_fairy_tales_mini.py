@@ -38,7 +38,7 @@ BOOKS = (
 # SHA-256 of the tales, so that a text which its repository has changed since is noticed.
 DIGEST = ""
 # Nineteenth-century words for peoples, which no sample should repeat: paragraphs that hold one are left out.
-UNWANTED = re.compile(r"\b(jew|jews|jewess|jewish|negro\w*|negress|nigger\w*|gypsy|gipsy|gypsies|gipsies|savages?)\b", re.I)
+UNWANTED = re.compile(r"\b(jew(s|ess|ish)?|negr[oe]\w*|nigger\w*|g[yi]ps(y|ies)|savages?)\b", re.I)
 PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "—": "--", "–": "-", "_": None, "\ufeff": None})
 SPECIAL = ("<s>", "</s>", "<pad>")  # begins a tale, ends it, fills a batch
 WIDTH = 256  # tokens in a training sequence, and the most the model was trained to see
@@ -55,7 +55,8 @@ def load_books(folder: Path | None) -> list[str]:
             with tempfile.TemporaryDirectory() as clone:
                 url = f"https://github.com/GITenberg/{name}"
                 subprocess.run(["git", "clone", "--quiet", "--depth", "1", url, clone], check=True)
-                data = next(p for p in (Path(clone, f"{number}-0.txt"), Path(clone, f"{number}.txt")) if p.is_file()).read_bytes()
+                files = (Path(clone, f"{number}-0.txt"), Path(clone, f"{number}.txt"))
+                data = next(file for file in files if file.is_file()).read_bytes()
         texts.append(data.decode("utf-8").replace("\r\n", "\n").translate(PLAIN))
     return texts
 
@@ -66,6 +67,11 @@ def is_title(text: str) -> bool:
     capitals = sum(not word[0].islower() for word in words)
     headline = text[0].isalpha() and text[-1].isalpha() and 2 * capitals > len(words)
     return len(text) < 80 and (headline or text.isupper())
+
+
+def is_prose(text: str, lines: list[str]) -> bool:
+    """Tell whether a paragraph is part of the tale: no verse, which is indented, no note, no row of stars."""
+    return len(text) > 3 and text[0] not in "[*(" and not all(line[0] in " \t" for line in lines)
 
 
 def tales_of(book: str) -> list[str]:
@@ -79,7 +85,7 @@ def tales_of(book: str) -> list[str]:
         if text and is_title(text):  # the tale before it is over
             tales.append("\n".join(current))
             current = []
-        elif len(text) > 3 and not all(line[0] in " \t" for line in lines) and text[0] not in "[*(" and not UNWANTED.search(text):
+        elif is_prose(text, lines) and not UNWANTED.search(text):
             current.append(text)
     return [tale for tale in tales if len(tale) > 1500]  # shorter ones are contents, prefaces and credits
 
@@ -154,7 +160,10 @@ def fit(model: LlamaForCausalLM, tokens: torch.Tensor, rng: random.Random, args:
     steps = args.epochs * ((len(tokens) - 2 * WIDTH) // WIDTH // args.size)
     steps = min(steps, args.steps or steps)
     opts = optimizers(model, args.rate)
-    plans = [torch.optim.lr_scheduler.LambdaLR(o, lambda s: min((s + 1) / 100, 1.0, (steps - s) / (0.8 * steps))) for o in opts]
+    plans = [
+        torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / 100, 1.0, (steps - step) / (0.8 * steps)))
+        for o in opts
+    ]
     step, total, began = 0, 0.0, time.monotonic()
     model.train()
     while step < steps:
@@ -171,8 +180,8 @@ def fit(model: LlamaForCausalLM, tokens: torch.Tensor, rng: random.Random, args:
                 optimizer.zero_grad()
             step, total = step + 1, total + loss.item()
             if step % args.every == 0 or step == steps:
-                seconds = time.monotonic() - began
-                print(f"  step {step}/{steps}: loss {total / args.every:.3f}, {step * args.size * WIDTH / seconds:.0f} tokens a second")
+                speed = step * args.size * WIDTH / (time.monotonic() - began)
+                print(f"  step {step}/{steps}: loss {total / args.every:.3f}, {speed:.0f} tokens a second")
                 total = 0.0
                 model.save_pretrained(args.output)  # something to look at, and to keep, if the run is broken off
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.disk import check_space, storage_errors
 from onnx_magic.engine.scrubbing import machine_prefixes, without_prefixes
+from onnx_magic.engine.tasks import TASKS
 from onnx_magic.errors import StorageError
 from onnx_magic.records.artifact import GraphFile, Manifest
 from onnx_magic.records.findings import Finding
@@ -30,7 +31,7 @@ SINGLE_FILE_LIMIT = 2**31 - 2**26
 
 ASSET_NAMES = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
-    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json",
+    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json", "chat_template.jinja",
 )  # fmt: skip
 """Files that are written beside the graph, where the model has them."""
 
@@ -38,6 +39,8 @@ PROCESSOR_CONFIG = "preprocessor_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 NEW_TOKENIZER_CLASS, OLD_TOKENIZER_CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
 """What Transformers 5 calls a tokenizer that is its tokenizer.json and no more, and the name that 4 knows too."""
+LOADED_HOW = {"is_local", "local_files_only"}
+"""What `save_pretrained` writes of the call that loaded a tokenizer; it depends on this machine's settings."""
 
 PLACE_KEYS = ("_name_or_path", "name_or_path")
 VERSIONED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript")
@@ -87,10 +90,13 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
     with storage_errors(folder):
         if source.config is not None:
             _write_json(folder / "config.json", _config_record(source))
+        if _generates(source):
+            record = json.loads(_generation_config(source).to_json_string())
+            _write_json(folder / "generation_config.json", record)
         if source.tokenizer is not None:
             with _without_padding(source.tokenizer), _saving("tokenizer", folder):
                 source.tokenizer.save_pretrained(str(folder))
-            _name_for_older(source.tokenizer, folder / TOKENIZER_CONFIG)
+            _portable_tokenizer(source.tokenizer, folder / TOKENIZER_CONFIG)
         if source.processor is not None:
             with _saving("processor", folder):
                 source.processor.save_pretrained(str(folder))
@@ -105,20 +111,32 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
     return written
 
 
-def _name_for_older(tokenizer: Any, path: Path) -> None:
+def _portable_tokenizer(tokenizer: Any, path: Path) -> None:
     """Let Transformers 4 load a tokenizer that 5 has written; optimum-onnx 0.1 runs on 4.57 alone.
 
     4 does not know the name `TokenizersBackend` (5 takes both), and makes token_type_ids unless told that there are
     none, which its `generate` then refuses. Can go when optimum-onnx runs on Transformers 5:
-    https://github.com/huggingface/optimum-onnx
+    https://github.com/huggingface/optimum-onnx. How the tokenizer was loaded here is left out too.
     """
     if not path.is_file():
         return
     record = json.loads(path.read_text(encoding="utf-8"))
+    if LOADED_HOW & record.keys():
+        record = {key: value for key, value in record.items() if key not in LOADED_HOW}
+        _write_json(path, record)
     if record.get("tokenizer_class") == NEW_TOKENIZER_CLASS:
         record["tokenizer_class"] = OLD_TOKENIZER_CLASS
         record.setdefault("model_input_names", list(tokenizer.model_input_names))
         _write_json(path, record)
+
+
+def _generation_config(source: ModelSource) -> Any:
+    return source.model.generation_config
+
+
+def _generates(source: ModelSource) -> bool:
+    row = TASKS.get(source.task or "")
+    return row is not None and row.graphs != "one"
 
 
 @contextlib.contextmanager

@@ -157,15 +157,7 @@ def validate(
         The verdict. Nothing is raised for a broken graph: it is what was to be found out.
     """
     by_dtype = tolerances(atol, rtol)
-    checks, findings = check_file(path)
-    session: Session | None = None
-    try:
-        session = Session(open_session(path))
-        checks["onnxruntime session"] = True
-    except OnnxMagicError as error:
-        checks["onnxruntime session"] = False
-        # The file still lies in a folder that will be gone.
-        findings.append(Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix))
+    session, checks, findings = open_checked(path)
     tried: list[Tried] = []
     if session is not None:
         tried, skipped = _run_cases(session, prepared, cases(prepared.examples, assumptions), by_dtype)
@@ -179,6 +171,18 @@ def validate(
         atol=by_dtype[0],
         rtol=by_dtype[1],
     )
+
+
+def open_checked(path: Path) -> tuple[Session | None, dict[str, bool], list[Finding]]:
+    """Check a file and open it: the session (`None` when ONNX Runtime refuses it), the checks, what they found."""
+    checks, findings = check_file(path)
+    try:
+        session = Session(open_session(path))
+    except OnnxMagicError as error:
+        # The file still lies in a folder that will be gone.
+        refused = Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix)
+        return None, {**checks, "onnxruntime session": False}, [*findings, refused]
+    return session, {**checks, "onnxruntime session": True}, findings
 
 
 def check_file(path: Path) -> tuple[dict[str, bool], list[Finding]]:

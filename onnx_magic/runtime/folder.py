@@ -27,6 +27,8 @@ _HEADS = {
     "ForMaskedLM": "fill-mask",
     "ForMultipleChoice": "multiple-choice",
     "ForImageClassification": "image-classification",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
     "Model": "feature-extraction",
 }
 """How a model's class name ends → its task, for a folder without a manifest."""
@@ -76,7 +78,7 @@ class OpenedFolder:
         self._tokenizer = tokenizer
         self._image_processor = image_processor
         self._validation = validation
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
 
     @property
     def graph(self) -> GraphFile:
@@ -159,17 +161,28 @@ class OpenedFolder:
             variant=self.variant,
         )
 
-    def session(self, provider: str | None = None) -> Session:
-        """The session of `graph`; made once per provider.
+    def session(self, provider: str | None = None, role: str | None = None) -> Session:
+        """The session of one graph; made once per provider.
+
+        Args:
+            provider: Execution provider; the CPU when not given.
+            role: A key of `graphs` (`model`, `encoder`, `decoder`); the graph that yields the answer when not given.
 
         Raises:
             UsageError: this ONNX Runtime has no such provider.
-            GraphFileError: ONNX Runtime does not take the graph.
+            GraphFileError: ONNX Runtime does not take the graph, or there is no graph of that role.
         """
         name = find_provider(provider)
-        if name not in self._sessions:
-            self._sessions[name] = Session(open_session(self.graph.path, name))
-        return self._sessions[name]
+        if role is not None and role not in self.graphs:
+            raise GraphFileError(
+                f"{self.folder} holds no {role} graph: it holds {', '.join(self.graphs)}",
+                fix="onnx_magic.load(folder)  # the folder that was exported, with all its files",
+            )
+        graph = self.graphs[role] if role is not None else self.graph
+        key = name, str(graph.path)
+        if key not in self._sessions:
+            self._sessions[key] = Session(open_session(graph.path, name))
+        return self._sessions[key]
 
     def close(self) -> None:
         """Let go of the sessions; they are made again when needed."""

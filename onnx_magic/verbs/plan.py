@@ -19,6 +19,7 @@ def plan(
     dynamic: options.Dynamic = None,
     inputs: options.Inputs = None,
     exporter: options.Exporter = "auto",
+    cache: options.Cache = True,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> ExportPlan:
     """Decide all that an export decides before tracing: task, example inputs, dynamic axes, opset, exporter.
@@ -39,6 +40,7 @@ def plan(
         dynamic=dynamic,
         inputs=inputs,
         exporter=exporter,
+        cache=cache,
         trust_remote_code=trust_remote_code,
     )
     return make_plan(request)

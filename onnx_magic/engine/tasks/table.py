@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Modality: TypeAlias = Literal["text", "image"]
-Meaning: TypeAlias = Literal["label", "token-label", "span", "mask-token", "choice"]
+Meaning: TypeAlias = Literal["label", "token-label", "span", "mask-token", "choice", "token"]
+Graphs: TypeAlias = Literal["one", "causal", "encoder-decoder"]
+"""How a task is exported: one graph of the forward, a decoder with its key/value cache, an encoder and a decoder."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class TaskRow:
         meaning: Which discrete answer both sides must agree on; `None`: numbers only.
         examples: Samples that make the example inputs: unequal lengths, so that the batch is padded.
         extra_axes: Names of axes between batch and sequence (`num_choices`).
+        graphs: How many graphs, and of which kind: see `Graphs` and `engine.generation.kinds`.
     """
 
     name: str
@@ -36,3 +39,4 @@ class TaskRow:
     meaning: Meaning | None = None
     examples: tuple[object, ...] = ()
     extra_axes: tuple[str, ...] = ()
+    graphs: Graphs = "one"

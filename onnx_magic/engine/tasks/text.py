@@ -79,4 +79,22 @@ TEXT_TASKS = (
         ),
         extra_axes=("num_choices",),
     ),
+    TaskRow(
+        name="text-generation",
+        aliases=("text-generation-with-past", "causal-lm"),
+        auto_class="AutoModelForCausalLM",
+        mapping="MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+        modality="text",
+        sample="the beginning of a text",
+        answer="its continuation, token by token",
+        meaning="token",
+        examples=(
+            "The export of this model is checked",
+            "Once upon a time, in a small house by the sea,",
+            "It was",
+            "The first program was written for the Analytical Engine because",
+            "In May",
+        ),
+        graphs="causal",
+    ),
 )
