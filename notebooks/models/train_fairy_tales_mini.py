@@ -36,7 +36,7 @@ BOOKS = (
     "Japanese-Fairy-Tales_4018",
 )  # fmt: skip
 # SHA-256 of the tales, so that a text which its repository has changed since is noticed.
-DIGEST = ""
+DIGEST = "ea8a0e3b9c7ab1b6611aac2f86623ef559f2db50cb380f30b4ffa8f238d2422a"
 # Nineteenth-century words for peoples, which no sample should repeat: paragraphs that hold one are left out.
 UNWANTED = re.compile(r"\b(jew(s|ess|ish)?|negr[oe]\w*|nigger\w*|g[yi]ps(y|ies)|savages?)\b", re.I)
 PLAIN = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "—": "--", "–": "-", "_": None, "\ufeff": None})
@@ -155,21 +155,25 @@ def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimiz
     ]
 
 
+def rate_at(step: int, steps: int, start: int) -> float:
+    """Return the share of the learning rate: it rises for a hundred steps, stays, and falls to nothing in the end."""
+    return min((step - start + 1) / 100, 1.0, (steps - step) / (0.45 * steps))
+
+
 def fit(model: LlamaForCausalLM, tokens: torch.Tensor, rng: random.Random, args: argparse.Namespace, autocast) -> None:
-    """Train for `args.epochs` over the tokens; the rate rises for a hundred steps, then falls to nothing."""
+    """Train for `args.epochs` over the tokens, from step `args.start` on."""
     steps = args.epochs * ((len(tokens) - 2 * WIDTH) // WIDTH // args.size)
-    steps = min(steps, args.steps or steps)
     opts = optimizers(model, args.rate)
-    plans = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / 100, 1.0, (steps - step) / (0.8 * steps)))
-        for o in opts
-    ]
-    step, total, began = 0, 0.0, time.monotonic()
+    plans = [torch.optim.lr_scheduler.LambdaLR(o, lambda s: rate_at(s + args.start, steps, args.start)) for o in opts]
+    step, total, began = 0, [], time.monotonic()
     model.train()
     while step < steps:
         for batch in windows(tokens, rng).split(args.size):
             if len(batch) < args.size or step == steps:
                 break
+            step += 1
+            if step <= args.start:
+                continue
             with autocast():
                 loss = loss_of(model, batch)
             loss.backward()
@@ -178,12 +182,13 @@ def fit(model: LlamaForCausalLM, tokens: torch.Tensor, rng: random.Random, args:
                 optimizer.step()
                 plan.step()
                 optimizer.zero_grad()
-            step, total = step + 1, total + loss.item()
-            if step % args.every == 0 or step == steps:
-                speed = step * args.size * WIDTH / (time.monotonic() - began)
-                print(f"  step {step}/{steps}: loss {total / args.every:.3f}, {speed:.0f} tokens a second")
-                total = 0.0
-                model.save_pretrained(args.output)  # something to look at, and to keep, if the run is broken off
+            total.append(loss.item())
+            if step % 50 == 0 or step == steps:
+                speed = len(total) * args.size * WIDTH / (time.monotonic() - began)
+                print(
+                    f"  step {step}/{steps}: loss {sum(total[-50:]) / len(total[-50:]):.3f}, {speed:.0f} tokens a second"
+                )
+                model.save_pretrained(args.output)  # to look at, and to go on from with --start
 
 
 def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tales: list[str]) -> tuple[float, float]:
@@ -201,11 +206,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("fairy-tales-mini"))
     parser.add_argument("--books", type=Path, help="a folder with the books as <number>.txt, instead of git clone")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=0, help="stop after so many steps (0: all epochs)")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--start", type=int, default=0, help="go on with the weights in --output as after this step")
     parser.add_argument("--size", type=int, default=16, help="sequences in a batch")
     parser.add_argument("--rate", type=float, default=5e-3)
-    parser.add_argument("--every", type=int, default=100, help="steps between two lines of the log")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--float32", action="store_true")
@@ -220,16 +224,21 @@ def main() -> None:
     rng.shuffle(training)
     print(f"{len(tales)} tales, {sum(map(len, tales)) / 1e6:.1f} million characters; {len(tests)} tales held out")
 
-    tokenizer = new_tokenizer(training, 2048)
     args.output.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(args.output)
-    named = args.output / "tokenizer_config.json"  # Transformers 4 does not know 5's name of this class; 5 knows both
-    named.write_text(named.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
+    if args.start:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(args.output)
+    else:
+        tokenizer = new_tokenizer(training, 2048)
+        tokenizer.save_pretrained(args.output)
+        named = (
+            args.output / "tokenizer_config.json"
+        )  # Transformers 4 does not know 5's name of this class; 5 knows both
+        named.write_text(named.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=160, num_hidden_layers=4, num_attention_heads=5, intermediate_size=384,
         max_position_embeddings=WIDTH, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=2,
     )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM.from_pretrained(args.output) if args.start else LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2)
     tokens = stream(tokenizer, training)
     print(f"{model.num_parameters():,} parameters, {len(tokens):,} tokens")
