@@ -185,9 +185,8 @@ def fit(model: LlamaForCausalLM, tokens: torch.Tensor, rng: random.Random, args:
             total.append(loss.item())
             if step % 50 == 0 or step == steps:
                 speed = len(total) * args.size * WIDTH / (time.monotonic() - began)
-                print(
-                    f"  step {step}/{steps}: loss {sum(total[-50:]) / len(total[-50:]):.3f}, {speed:.0f} tokens a second"
-                )
+                mean = sum(total[-50:]) / len(total[-50:])
+                print(f"  step {step}/{steps}: loss {mean:.3f}, {speed:.0f} tokens a second")
                 model.save_pretrained(args.output)  # to look at, and to go on from with --start
 
 
@@ -230,9 +229,7 @@ def main() -> None:
     else:
         tokenizer = new_tokenizer(training, 2048)
         tokenizer.save_pretrained(args.output)
-        named = (
-            args.output / "tokenizer_config.json"
-        )  # Transformers 4 does not know 5's name of this class; 5 knows both
+        named = args.output / "tokenizer_config.json"  # 4 does not know 5's name for it
         named.write_text(named.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=160, num_hidden_layers=4, num_attention_heads=5, intermediate_size=384,
