@@ -157,12 +157,12 @@ def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimiz
 
 def rate_at(step: int, steps: int, start: int) -> float:
     """Return the share of the learning rate: it rises for a hundred steps, stays, and falls to nothing in the end."""
-    return min((step - start + 1) / 100, 1.0, (steps - step) / (0.45 * steps))
+    return min((step - start + 1) / 100, 1.0, (steps - step) / (0.4 * steps))
 
 
 def fit(model: LlamaForCausalLM, tokens: torch.Tensor, rng: random.Random, args: argparse.Namespace, autocast) -> None:
-    """Train for `args.epochs` over the tokens, from step `args.start` on."""
-    steps = args.epochs * ((len(tokens) - 2 * WIDTH) // WIDTH // args.size)
+    """Train for `args.steps` batches, from step `args.start` on."""
+    steps = args.steps
     opts = optimizers(model, args.rate)
     plans = [torch.optim.lr_scheduler.LambdaLR(o, lambda s: rate_at(s + args.start, steps, args.start)) for o in opts]
     step, total, began = 0, [], time.monotonic()
@@ -205,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("fairy-tales-mini"))
     parser.add_argument("--books", type=Path, help="a folder with the books as <number>.txt, instead of git clone")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--start", type=int, default=0, help="go on with the weights in --output as after this step")
     parser.add_argument("--size", type=int, default=16, help="sequences in a batch")
     parser.add_argument("--rate", type=float, default=5e-3)
