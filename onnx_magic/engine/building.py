@@ -12,6 +12,7 @@ from onnx_magic.engine.converting import Attempt, convert_and_prove
 from onnx_magic.engine.generation.kinds import KINDS, Kind
 from onnx_magic.engine.generation.proving import prove_part
 from onnx_magic.engine.generation.tokens import prove_tokens
+from onnx_magic.engine.packing import generation_config_of
 from onnx_magic.engine.planning import Prepared, prepare, prepare_declared
 from onnx_magic.engine.tasks import TASKS
 from onnx_magic.events import stage
@@ -144,7 +145,7 @@ def _with_tokens(
             source.config,
             type(source.model),
             {role: attempt.graph for role, attempt in attempts.items()},
-            generation_config=source.model.generation_config,
+            generation_config=generation_config_of(source),
         )
         proof = prove_tokens(source, host, prompts, atol=request.atol, rtol=request.rtol, use_cache=request.cache)
         row.detail = ", ".join(str(one.agreement) for one in proof.comparisons if one.agreement is not None)

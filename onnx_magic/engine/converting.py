@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnx_magic.engine.adapters import torch_export, torchscript
 from onnx_magic.engine.adapters.tracing_patches import symbolic_int
+from onnx_magic.engine.adapters.widening import widen
 from onnx_magic.engine.deciding import untested_branches
 from onnx_magic.engine.examples import follows
 from onnx_magic.engine.opsets import OPSETS
@@ -25,6 +26,7 @@ from onnx_magic.engine.scrubbing import notebook_cells, scrub_paths
 from onnx_magic.engine.storing import save_graph
 from onnx_magic.engine.tasks.quirks import quirks_applied, quirks_for
 from onnx_magic.engine.tensors import to_arrays, to_tensors
+from onnx_magic.engine.tying import store_once
 from onnx_magic.engine.validating import feeds, validate
 from onnx_magic.errors import ExportError, OpsetError
 from onnx_magic.events import stage
@@ -229,6 +231,8 @@ def _baked(attempt: Attempt) -> Iterator[str]:
 
 def _save(model: onnx_ir.Model, way: Way, path: Path) -> GraphFile:
     with stage("save"):
+        widen(model)
+        store_once(model)
         scrub_paths(model, notebook_cells())
         _name_outputs(model, way.prepared)
         path.parent.mkdir(parents=True)

@@ -91,7 +91,7 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
         if source.config is not None:
             _write_json(folder / "config.json", _config_record(source))
         if _generates(source):
-            record = json.loads(_generation_config(source).to_json_string())
+            record = json.loads(generation_config_of(source).to_json_string())
             _write_json(folder / "generation_config.json", record)
         if source.tokenizer is not None:
             with _without_padding(source.tokenizer), _saving("tokenizer", folder):
@@ -130,7 +130,8 @@ def _portable_tokenizer(tokenizer: Any, path: Path) -> None:
         _write_json(path, record)
 
 
-def _generation_config(source: ModelSource) -> Any:
+def generation_config_of(source: ModelSource) -> Any:
+    """The defaults of the model's `generate`."""
     return source.model.generation_config
 
 

@@ -53,12 +53,11 @@ def _rows(source: ModelSource, request: ExportRequest) -> list[list[int]]:
     given = request.inputs
     if given is not None:
         return _given(source, given)
-    if source.tokenizer is not None:
-        texts = TASKS[source.task or ""].examples
-        rows = [_ids(source.tokenizer, str(text)) for text in texts]
-        if all(rows):
-            return rows
     vocabulary = read_vocabulary(source.config, None)
+    if source.tokenizer is not None:
+        rows = [_ids(source.tokenizer, str(text)) for text in TASKS[source.task or ""].examples]
+        if all(row and max(row) < vocabulary.size for row in rows):  # a tokenizer of another model may know more tokens
+            return rows
     words = np.setdiff1d(np.arange(vocabulary.size), sorted(vocabulary.special))
     random = np.random.default_rng(SEED)
     return [random.choice(words, length).tolist() for length in LENGTHS]
