@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnx_magic.engine.sources import ModelSource
     from onnx_magic.runtime.folder import OpenedFolder
 
-VERBS = ("run", "compare", "view")
+VERBS = ("run", "generate", "compare", "view")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
 
 
@@ -52,6 +52,7 @@ class ExportedModel:
     """
 
     run: Callable[..., Any]
+    generate: Callable[..., Any]
     compare: Callable[..., Any]
     view: Callable[..., Any]
 

@@ -92,6 +92,19 @@ def parse_name(text: str) -> str:
     return text
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names between commas, each once.
+
+    Example:
+        >>> parse_names("int8, q4")
+        ('int8', 'q4')
+    """
+    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    if not names:
+        raise ValueError(f"{text!r} names nothing: expected names with commas between them")
+    return names
+
+
 def parse_tolerance(text: str) -> float:
     """A tolerance, 0 or above."""
     try:
@@ -273,7 +286,52 @@ Provider = Annotated[
 ]
 TopK = Annotated[
     int | None,
-    Option("How many answers per sample. Default: the task's own.", "number", parse_int, metavar="N"),
+    Option(
+        "How many answers per sample; of a generated text, how many of the likeliest tokens to draw from. "
+        "Default: the task's own.",
+        "number",
+        parse_int,
+        metavar="N",
+    ),
+]
+MaxNewTokens = Annotated[
+    int | None,
+    Option(
+        "How many tokens to generate at most. Default: the model's own, else 256.", "number", parse_int, metavar="N"
+    ),
+]
+MinNewTokens = Annotated[
+    int | None, Option("How many tokens to generate at least. Default: 0.", "number", parse_int, metavar="N")
+]
+Temperature = Annotated[
+    float | None,
+    Option(
+        "Draw tokens at random, likelier ones below 1; 0 takes the likeliest.", "number", parse_tolerance, metavar="X"
+    ),
+]
+TopP = Annotated[
+    float | None,
+    Option(
+        "Draw from the likeliest tokens whose probabilities reach it: 0 to 1.", "number", parse_tolerance, metavar="X"
+    ),
+]
+Seed = Annotated[
+    int | None,
+    Option("Draw tokens at random with this seed; random states stay as they are.", "number", parse_int, metavar="N"),
+]
+Stop = Annotated[
+    str | list[str] | None, Option("Text at which generation ends; in Python a list of such too.", metavar="TEXT")
+]
+NumBeams = Annotated[
+    int | None, Option("Search with so many beams. Default: the model's own, else 1.", "number", parse_int, metavar="N")
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    Option("Above 1 makes tokens that stand there already less likely.", "number", parse_tolerance, metavar="X"),
+]
+FullText = Annotated[
+    bool,
+    Option("Give the prompt too, before its continuation.", "flag", parse_flag),
 ]
 As = Annotated[
     str | None,
@@ -299,6 +357,17 @@ Once = Annotated[
 Lines = Annotated[
     bool,
     Option("Take the body as text, a sample a line.", "flag", parse_flag, per_call=True),
+]
+
+Variants = Annotated[
+    tuple[str, ...],
+    Option("Variants that answer beside the plain export: int8,q4.", parse=parse_names, metavar="NAMES", per_call=True),
+]
+Time = Annotated[
+    bool,
+    Option(
+        "Measure how long each side takes, on as many threads, and show it below.", "flag", parse_flag, per_call=True
+    ),
 ]
 
 

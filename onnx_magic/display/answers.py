@@ -1,17 +1,14 @@
-"""Answers as blocks: a RunResult's samples, and PyTorch's values beside ONNX Runtime's."""
+"""A RunResult as blocks: the answer of each sample, or the outputs where there is none to decode."""
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Facts, Item, Table, Verdict
-from onnx_magic.display.comparison import comparisons_blocks
-from onnx_magic.display.values import as_array, brief, fields_of, first_values, same
-from onnx_magic.display.verdict import measured, outcome
+from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Facts, Item, Table
+from onnx_magic.display.values import as_array, brief, fields_of, first_values
 from onnx_magic.display.wording import plural
-from onnx_magic.records.results import RunResult, SideBySide
+from onnx_magic.records.results import RunResult
 
 _BACKENDS = {"onnxruntime": "ONNX Runtime", "pytorch": "PyTorch"}
 _COLUMNS = 6
@@ -31,74 +28,6 @@ def result_blocks(result: RunResult) -> Blocks:
     left = len(result.outputs) - _COLUMNS
     shapes += [Cell(f"{plural(left, 'output')} more", "quiet")] if left > 0 else []
     return [*blocks, Facts((backend, *shapes) if result.decoded is not None else (backend,))]
-
-
-def side_by_side_blocks(pair: SideBySide) -> Blocks:
-    """Whether they agree, the two answers in columns with what differs marked, then the tensors' differences."""
-    rows = _paired(pair.expected, pair.actual)
-    differing = sum(not alike for *_, alike in rows)
-    blocks: list[Block] = [_pair_verdict(pair, differing, len(rows))]
-    blocks += [Item("quiet", "note", note) for note in pair.notes]
-    blocks.append(_pair_table(rows))
-    return [*blocks, *comparisons_blocks(pair.comparison)]
-
-
-def _pair_verdict(pair: SideBySide, differing: int, total: int) -> Verdict:
-    calls = plural(len(pair.comparison), "call")
-    answers = f"{differing} of {plural(total, 'value')} differ{'s' if differing == 1 else ''}"
-    wrong = [c for c in pair.comparison if not c.passed]
-    if wrong:
-        reason = outcome(wrong[0]).text.removeprefix("✗ ")
-        sentence = f"ONNX Runtime differs from PyTorch in {len(wrong)} of {calls}"
-        return Verdict("bad", "FAILED", f"{sentence}: {wrong[0].label}: {reason}{measured(wrong)}")
-    if not pair.comparison:
-        seen = "the values of the two runs are the same" if not differing else answers
-        return Verdict("warn", "unchecked", f"no call of the model was compared; {seen}")
-    if differing:
-        sentence = f"the model's outputs agree in {calls}, but {answers}"
-        return Verdict("warn", "look", f"{sentence}{measured(pair.comparison)}")
-    return Verdict("good", "agrees", f"ONNX Runtime agrees with PyTorch in {calls}{measured(pair.comparison)}")
-
-
-def _paired(expected: Any, actual: Any) -> list[tuple[str, str, str, bool]]:
-    """Rows of (name, PyTorch's value, ONNX Runtime's value, whether they are the same)."""
-    left, right = _entries(expected), _entries(actual)
-    rows = []
-    for name in dict.fromkeys((*left, *right)):
-        texts = [brief(side[name]) if name in side else "nothing" for side in (left, right)]
-        alike = name in left and name in right and same(left[name], right[name])
-        rows.append((name, texts[0], texts[1], alike))
-    return rows
-
-
-def _pair_table(rows: Sequence[tuple[str, str, str, bool]]) -> Table:
-    cells = tuple(
-        (
-            Cell(name, "quiet"),
-            Cell(expected, limit=100),
-            Cell(actual, "plain" if alike else "bad", limit=100),
-            Cell("✓ same", "good") if alike else Cell("✗ differs", "bad"),
-        )
-        for name, expected, actual, alike in rows
-    )
-    columns = (Column("answer"), Column("PyTorch"), Column("ONNX Runtime"), Column("result"))
-    return Table("PyTorch's answers beside ONNX Runtime's", columns, cells, keep=_KEEP)
-
-
-def _entries(value: Any) -> dict[str, Any]:
-    """A value as its named parts: samples by number, outputs by name; a lone value or a list of numbers has none."""
-    if isinstance(value, RunResult):
-        return _numbered(_samples(value.decoded)) if value.decoded is not None else dict(value.outputs)
-    fields = fields_of(value)
-    if fields is not None:
-        return dict(fields)
-    if isinstance(value, list | tuple) and not all(isinstance(entry, numbers.Real) for entry in value):
-        return _numbered(value)
-    return {"": value}
-
-
-def _numbered(samples: Sequence[Any]) -> dict[str, Any]:
-    return {str(index): sample for index, sample in enumerate(samples)}
 
 
 def _samples(decoded: Any) -> Sequence[Any]:

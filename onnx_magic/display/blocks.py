@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from onnx_magic.records.closeups import Closeup
+
 Tone: TypeAlias = Literal["plain", "good", "bad", "warn", "name", "quiet"]
 """`good`, `bad` and `warn` go with a word or a mark that says the same: colour alone says nothing."""
 
@@ -26,6 +28,8 @@ class Cell:
         mono: Whether it is code, a name or a number.
         aside: A word or two behind it, small and in brackets.
         limit: Characters after which the middle is cut out.
+        mark: Which part of the text stands out, from where to where; such a text is not cut.
+        bar: Length of a bar that stands in front of the text, from 0 to 1.
     """
 
     text: str
@@ -33,6 +37,8 @@ class Cell:
     mono: bool = False
     aside: str = ""
     limit: int = 60
+    mark: tuple[int, int] | None = None
+    bar: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,5 +115,30 @@ class Beside:
     tables: tuple[Table, ...]
 
 
-Block: TypeAlias = Verdict | Item | Table | Facts | Beside
+@dataclass(frozen=True)
+class Figure:
+    """A heat map with a line about it and a small table of values (text has the last two).
+
+    Args:
+        title: The line.
+        table: The values.
+        closeup: What the heat map shows.
+        alt: What the heat map says, in words.
+    """
+
+    title: Facts
+    table: Table
+    closeup: Closeup
+    alt: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures, and a line that says how to read them (HTML)."""
+
+    figures: tuple[Figure, ...]
+    legend: str
+
+
+Block: TypeAlias = Verdict | Item | Table | Facts | Beside | Figures
 Blocks: TypeAlias = Sequence[Block]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from onnx_magic.display.answers import result_blocks, side_by_side_blocks
+from onnx_magic.display.answers import result_blocks
 from onnx_magic.display.blocks import Blocks
 from onnx_magic.display.comparison import comparison_blocks, diff_blocks
 from onnx_magic.display.exported import graph_blocks, report_blocks
@@ -13,13 +13,16 @@ from onnx_magic.display.failures import error_blocks, finding_blocks
 from onnx_magic.display.graph.fallback import view_blocks
 from onnx_magic.display.graph.pages import view_html
 from onnx_magic.display.html import html
+from onnx_magic.display.latency import latency_blocks
 from onnx_magic.display.planning import plan_blocks, spec_blocks, tasks_blocks
+from onnx_magic.display.side_by_side import side_by_side_blocks
 from onnx_magic.display.stages import stages_blocks
 from onnx_magic.display.text import text
 from onnx_magic.display.verdict import validation_blocks
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
 from onnx_magic.records.findings import Finding
+from onnx_magic.records.latency import Latency
 from onnx_magic.records.plan import ExportPlan, TaskInfo, TensorSpec
 from onnx_magic.records.results import Comparison, OutputDiff, RunResult, SideBySide, Validation
 from onnx_magic.records.views import GraphView
@@ -34,6 +37,7 @@ _BLOCKS: Mapping[type, Callable[[Any], Blocks]] = {
     ExportPlan: plan_blocks,
     RunResult: result_blocks,
     SideBySide: side_by_side_blocks,
+    Latency: latency_blocks,
     GraphFile: graph_blocks,
     GraphView: view_blocks,
     TensorSpec: spec_blocks,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Item, Table, Verdict
+from onnx_magic.display.closeups import Look, closeup_blocks, first_looks, looks_of
 from onnx_magic.display.verdict import inputs_text, measured, outcome
 from onnx_magic.display.wording import DASH, at_least, at_most, shape_text, tolerance
 from onnx_magic.records.results import Comparison, OutputDiff
@@ -21,12 +22,12 @@ def comparison_blocks(comparison: Comparison) -> Blocks:
     blocks: list[Block] = [verdict]
     if comparison.diffs:
         blocks.append(diffs_table([("", diff) for diff in comparison.diffs]))
-    return blocks
+    return [*blocks, *closeup_blocks(first_looks(looks_of([comparison])))]
 
 
 def diff_blocks(diff: OutputDiff) -> Blocks:
     """One output: its row."""
-    return [diffs_table([("", diff)])]
+    return [diffs_table([("", diff)]), *closeup_blocks([Look(diff)])]
 
 
 def comparisons_blocks(comparisons: Sequence[Comparison]) -> list[Block]:
@@ -34,6 +35,17 @@ def comparisons_blocks(comparisons: Sequence[Comparison]) -> list[Block]:
     blocks: list[Block] = [Item("bad", c.label, c.error) for c in comparisons if c.error is not None]
     rows = [(c.label, diff) for c in comparisons for diff in c.diffs]
     return [*blocks, diffs_table(rows)] if rows else blocks
+
+
+def variants_table(variants: Mapping[str, Sequence[Comparison]]) -> Table:
+    """A row per variant, call and output: how far each is from PyTorch."""
+    rows = [
+        (f"{name}, {c.label}" if len(tried) > 1 else name, diff)
+        for name, tried in variants.items()
+        for c in tried
+        for diff in c.diffs
+    ]
+    return diffs_table(rows)
 
 
 def diffs_table(rows: Sequence[tuple[str, OutputDiff]]) -> Table:

@@ -1,7 +1,8 @@
 """Blocks as HTML that is the same on every run: inline styles alone, nothing that a sanitizer prints or drops.
 
-No style element, class, id, picture or script. Colours come from JupyterLab's and VS Code's variables, with literals
-that can be read on white and on black. With every style taken away (GitHub) tables, sentences and marks say all of it.
+No style element, class, id or script; pictures are heat maps, within the page itself. Colours come from JupyterLab's
+and VS Code's variables, with literals that can be read on white and on black. With every style taken away (GitHub)
+tables, sentences and marks say all of it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from onnx_magic.display.blocks import MARKS, Beside, Block, Blocks, Cell, Facts, Item, Table, Tone, Verdict
-from onnx_magic.display.wording import SENTENCE_LIMIT, plural, shown
+from onnx_magic.display.blocks import (
+    MARKS,
+    Beside,
+    Block,
+    Blocks,
+    Cell,
+    Facts,
+    Figure,
+    Figures,
+    Item,
+    Table,
+    Tone,
+    Verdict,
+)
+from onnx_magic.display.heat import picture_size, png_uri
+from onnx_magic.display.wording import SENTENCE_LIMIT, plural, shown, visible
 
 COLOURS: dict[Tone, str] = {
     "good": "var(--jp-success-color1,var(--vscode-charts-green,#2f8a44))",
@@ -26,8 +41,23 @@ _ROOT = f"font:13px/1.5 {FONT};max-width:1100px;text-align:left;padding:2px 0"
 _QUIET = "opacity:.7"
 _SMALL = "font-size:11px;opacity:.7"
 _CODE = f"font-family:{MONO};font-size:12px;background:none;padding:0;color:inherit;white-space:pre-wrap"
-_REGION = "overflow-x:auto;max-width:100%;min-width:0;margin:0 0 10px"
+_PAGE = "var(--jp-layout-color0,var(--vscode-editor-background,Canvas))"
+# Where a table is wider than its place a shadow stands at the edge behind which there is more: a scroll bar is not
+# seen on systems that hide it. What covers the shadow moves with the table, so that it is gone at the table's end.
+_REGION = (
+    "overflow-x:auto;max-width:100%;min-width:0;margin:0 0 10px;scrollbar-width:thin;"
+    f"background:linear-gradient(90deg,{_PAGE} 40%,transparent) 0 0/32px 100% no-repeat local,"
+    f"linear-gradient(270deg,{_PAGE} 40%,transparent) 100% 0/32px 100% no-repeat local,"
+    "linear-gradient(90deg,rgba(128,128,128,.55),transparent) 0 0/10px 100% no-repeat scroll,"
+    "linear-gradient(270deg,rgba(128,128,128,.55),transparent) 100% 0/10px 100% no-repeat scroll"
+)
 _BESIDE = "display:flex;flex-wrap:wrap;gap:0 36px;align-items:flex-start"
+_FIGURE = "display:flex;flex-wrap:wrap;gap:4px 14px;align-items:flex-start;margin:0 0 4px"
+_LEGEND = f"{_SMALL};margin:0 0 10px"
+_BAR = "display:inline-block;vertical-align:middle;height:10px;min-width:2px;margin:0"
+_BAR_ROOM = 120
+"""Pixels of the longest bar."""
+
 # Notebook style sheets stripe rows, centre tables and set cells to the right: each of these is taken back here.
 _TABLE = "border-collapse:collapse;table-layout:auto;margin:0;font-size:12px;color:inherit;border:none"
 _PLAIN_ROW = "background:none"
@@ -63,6 +93,23 @@ def _block(block: Block) -> str:
             return f'<div style="{_FACTS}">{gap.join(map(_cell, block.parts))}</div>'
         case Beside():
             return f'<div style="{_BESIDE}">\n' + "\n".join(map(_table, block.tables)) + "\n</div>"
+        case Figures():
+            legend = f'<div style="{_LEGEND}">{_written(block.legend, SENTENCE_LIMIT)}</div>'
+            return "\n".join([*map(_figure, block.figures), legend])
+
+
+def _figure(figure: Figure) -> str:
+    """The heat map beside its values; below each other where there is no room."""
+    width, height = picture_size(figure.closeup)
+    look = (
+        f"image-rendering:pixelated;flex:none;width:{width}px;height:{height}px;margin:2px 0 0;outline:1px solid {LINE}"
+    )
+    image = (
+        f'<img src="{png_uri(figure.closeup)}" alt="{_written(figure.alt, SENTENCE_LIMIT)}" width="{width}" '
+        f'height="{height}" style="{look}">'
+    )
+    words = f'<div style="flex:1 1 260px;min-width:0">\n{_block(figure.title)}\n{_table(figure.table)}\n</div>'
+    return f'<div style="{_FIGURE}">\n{image}\n{words}\n</div>'
 
 
 def _verdict(block: Verdict) -> str:
@@ -139,7 +186,11 @@ def _aligned(right: bool) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    written = _written(cell.text, cell.limit)
+    if cell.bar is not None:
+        length = max(round(cell.bar * _BAR_ROOM), 2)
+        bar = _span(f"{_BAR};width:{length}px;background:{COLOURS['name']}", "")
+        return f"{bar} {_written(cell.text)}".rstrip()
+    written = _written(cell.text, cell.limit) if cell.mark is None else _marked(cell.text, *cell.mark)
     looks = [f"font-family:{MONO}"] if cell.mono else []
     if cell.tone in COLOURS:
         looks.append(f"color:{COLOURS[cell.tone]}")
@@ -148,6 +199,12 @@ def _cell(cell: Cell) -> str:
     if looks and written:
         written = _span(";".join(looks), written)
     return f"{written} {_span(_SMALL, f'({_written(cell.aside)})')}" if cell.aside else written
+
+
+def _marked(text: str, start: int, stop: int) -> str:
+    """The text with a part of it between »«, so that it is seen without colours too."""
+    before, inside, behind = (escape(visible(part)) for part in (text[:start], text[start:stop], text[stop:]))
+    return f"{before}»<strong>{inside}</strong>«{behind}"
 
 
 def _span(style: str, inner: str) -> str:

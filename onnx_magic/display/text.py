@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import textwrap
 
-from onnx_magic.display.blocks import MARKS, Beside, Block, Blocks, Cell, Column, Facts, Item, Table, Verdict
-from onnx_magic.display.wording import SENTENCE_LIMIT, fit, plural, shown, width
+from onnx_magic.display.blocks import (
+    MARKS,
+    Beside,
+    Block,
+    Blocks,
+    Cell,
+    Column,
+    Facts,
+    Figure,
+    Figures,
+    Item,
+    Table,
+    Verdict,
+)
+from onnx_magic.display.wording import SENTENCE_LIMIT, fit, plural, shown, visible, width
 
 COLUMNS = 100
 _GAP = "  "
 _LEAST = 8
 """A column is never made narrower than this."""
+
+_BAR = 20
+"""Columns of the longest bar."""
 
 _TIE, _TIED = "\ue000", 30
 """Stands for a space that is not broken at, in parts of at most so many characters; `visible` lets none through."""
@@ -44,6 +60,15 @@ def _lines(block: Block) -> list[str]:
             for table in block.tables:
                 apart += ["", *_table(table)] if apart else _table(table)
             return apart
+        case Figures():
+            figures: list[str] = []
+            for figure in block.figures:
+                figures += ["", *_figure(figure)] if figures else _figure(figure)
+            return figures
+
+
+def _figure(figure: Figure) -> list[str]:
+    return [*_lines(figure.title), *_table(figure.table)]
 
 
 def _sentence(block: Verdict | Item) -> list[str]:
@@ -63,7 +88,14 @@ def _wrapped(line: str, indent: str) -> list[str]:
 
 
 def _cell(cell: Cell) -> str:
-    written = shown(cell.text, cell.limit)
+    if cell.bar is not None:
+        return ("█" * round(cell.bar * _BAR) or "▏") + (f" {shown(cell.text)}" if cell.text else "")
+    if cell.mark is None:
+        written = shown(cell.text, cell.limit)
+    else:
+        start, stop = cell.mark
+        parts = (cell.text[:start], "»", cell.text[start:stop], "«", cell.text[stop:])
+        written = "".join(map(visible, parts))
     return f"{written} ({shown(cell.aside)})" if cell.aside else written
 
 

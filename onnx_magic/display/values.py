@@ -26,6 +26,9 @@ SAME = 1e-3
 """Numbers of answers nearer than this (absolutely, or relatively) count as the same; the tensors' table is exact."""
 
 _FIRST = 4
+_PART = 2**17
+"""So many values of an array are looked at at a time."""
+
 _ENTRIES = 6
 _AS_WRITTEN = (
     pathlib.PurePath,
@@ -62,6 +65,11 @@ def brief(value: Any, limit: int = TEXT_LIMIT) -> str:
         ('POSITIVE 0.998', 'float32[2, 3] 0.000, 0.000, 0.000, 0.000, …')
     """
     return shorten(_brief(value, 0), limit)
+
+
+def full_text(value: Any) -> str:
+    """`value` as `brief` says it, its texts whole however long they are."""
+    return _brief(value, 0)
 
 
 def fields_of(value: Any) -> Mapping[str, Any] | None:
@@ -161,11 +169,68 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | range)
 
 
+def numeric(array: Array) -> bool:
+    """Whether an array holds numbers that have a largest: integers and floats, those of ml_dtypes too."""
+    return array.dtype.kind in "iuf" or _is_float(array)
+
+
+def top_text(array: Array, count: int) -> str:
+    """The largest values of an array with their positions, the largest first, and how many are not finite, if any.
+
+    Example:
+        >>> top_text(np.array([[0.5, 9.25], [3.0, -1.0]]), 2)
+        '9.250 at [0, 1], 3.000 at [1, 0]'
+    """
+    positions, odd = _largest(array, count)
+    found = []
+    for position in positions:
+        index = tuple(int(at) for at in np.unravel_index(position, array.shape))
+        found.append(f"{_brief(array[index].item(), 1)} at [{', '.join(map(str, index))}]")
+    said = ", ".join(found) or "nothing finite"
+    return f"{said} ({odd} not finite)" if odd else said
+
+
+def _largest(array: Array, count: int) -> tuple[list[int], int]:
+    """Flat positions of the largest finite values, and how many are not finite; in parts, because arrays are large."""
+    flat, best, odd = array.reshape(-1), np.zeros(0, np.int64), 0
+    for start in range(0, flat.size, _PART):
+        part = flat[start : start + _PART]
+        part = part if part.dtype.kind in "iu" else part.astype(np.float32 if _is_small(part) else np.float64)
+        finite = np.isfinite(part)
+        if not finite.all():
+            odd += int(part.size - np.count_nonzero(finite))
+            part = np.where(finite, part, -np.inf)
+        near = np.argpartition(part, -count)[-count:] if part.size > count else np.arange(part.size)
+        near = near[np.isfinite(part[near])]
+        best = np.concatenate((best, near + start))
+        values = flat[best].astype(np.float64)
+        best = best[np.lexsort((best, -values))][:count]
+    return best.tolist(), odd
+
+
+def _is_small(array: Array) -> bool:
+    return bool(array.dtype.itemsize <= 4)
+
+
+def _is_float(array: Array) -> bool:
+    """Whether an array holds floats; bfloat16 and float8 of ml_dtypes have no kind of their own."""
+    dtype: np.dtype[Any] = array.dtype
+    return dtype.kind == "f" or (dtype.kind == "V" and "float" in str(dtype.name))
+
+
 def _same_arrays(one: Array, other: Array) -> bool:
     if one.shape != other.shape:
         return False
-    if one.dtype.kind not in "fc" and other.dtype.kind not in "fc":
+    exact = not (_is_float(one) or _is_float(other) or "c" in (one.dtype.kind, other.dtype.kind))
+    if exact:
         return bool(np.array_equal(one, other))
+    left, right = one.reshape(-1), other.reshape(-1)
+    return all(_close(left[at : at + _PART], right[at : at + _PART]) for at in range(0, left.size, _PART))
+
+
+def _close(one: Array, other: Array) -> bool:
+    if one.dtype.kind == "V" or other.dtype.kind == "V":
+        one, other = one.astype(np.float32), other.astype(np.float32)
     return bool(np.allclose(other, one, rtol=SAME, atol=SAME, equal_nan=True))
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from onnx_magic.engine.differences import closeup_of, differences
 from onnx_magic.engine.tensors import dtype_name
 from onnx_magic.records.results import Comparison, OutputDiff
 from onnx_magic.runtime.agreeing import agreement
@@ -35,11 +36,18 @@ def diff_output(
     atol: Mapping[str, float] = ATOL,
     rtol: Mapping[str, float] = RTOL,
     counted: Array | None = None,
+    closeup: bool = False,
 ) -> OutputDiff:
-    """Compare one output.
+    """Compare one output, block by block: beside the two arrays no memory is needed, however large they are.
 
     Args:
+        name: The output.
+        expected: PyTorch's values.
+        actual: ONNX Runtime's values.
+        atol: Absolute tolerance by dtype.
+        rtol: Relative tolerance by dtype.
         counted: Boolean mask over the leading axes: positions that count. Padded positions hold what no reader may use.
+        closeup: Whether to keep a small picture of the difference and a few values.
 
     Example:
         >>> bool(diff_output("y", np.float32([1.0]), np.float32([1.5])))
@@ -53,44 +61,27 @@ def diff_output(
         return OutputDiff(
             name, expected.shape, actual.shape, dtype, dtype_name(actual), nan, nan, nan, at, rt, True, False
         )
-    wide: Any = np.complex128 if expected.dtype.kind == "c" else np.float64
-    a, b = expected.astype(wide), actual.astype(wide)
-    weight = np.ones(expected.shape, bool)
-    if counted is not None:
-        weight &= counted.reshape(counted.shape + (1,) * (expected.ndim - counted.ndim))
-    with np.errstate(invalid="ignore", over="ignore"):
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        gap = np.where(same | ~weight, 0.0, np.abs(b - a))
-        finite = bool(np.all(np.isfinite(b) | ~np.isfinite(a) | ~weight))
-        within = bool(np.all(gap <= at + rt * np.where(np.isfinite(a), np.abs(a), 0.0)))
-        relative = gap / (np.where(np.isfinite(a), np.abs(a), 0.0) + max(at, np.finfo(np.float64).tiny))
-    worst = None
-    if gap.size and np.nanmax(gap, initial=0.0) > 0:
-        worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(np.nan_to_num(gap, nan=np.inf))), gap.shape))
+    found = differences(expected, actual, at, rt, counted, closeup=closeup)
     return OutputDiff(
         name=name,
         expected_shape=expected.shape,
         actual_shape=actual.shape,
         expected_dtype=dtype,
         actual_dtype=dtype_name(actual),
-        max_abs=float(np.max(gap, initial=0.0)),
-        max_rel=float(np.max(relative, initial=0.0)),
-        cosine=_cosine(a[weight], b[weight]),
+        max_abs=found.max_abs,
+        max_rel=found.max_rel,
+        cosine=found.cosine,
         atol=at,
         rtol=rt,
-        finite=finite,
-        passed=same_kind and finite and within,
-        worst=worst,
+        finite=found.finite,
+        passed=same_kind and found.finite and not found.beyond,
+        worst=None if found.farthest is None else _index(found.farthest, expected.shape),
+        closeup=closeup_of(found, expected, actual, at, rt) if closeup else None,
     )
 
 
-def _cosine(a: Array, b: Array) -> float:
-    keep = np.isfinite(a) & np.isfinite(b)
-    a, b = np.ravel(a[keep]), np.ravel(b[keep])
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if norms == 0:
-        return 1.0 if np.array_equal(a, b) else 0.0
-    return float(np.real(np.vdot(a, b)) / norms)
+def _index(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(at) for at in np.unravel_index(position, shape))
 
 
 def compare_outputs(
@@ -102,8 +93,20 @@ def compare_outputs(
     task: str | None = None,
     atol: Mapping[str, float] = ATOL,
     rtol: Mapping[str, float] = RTOL,
+    closeup: bool = False,
 ) -> Comparison:
-    """Compare all outputs of one run. Padded positions of per-token outputs do not count."""
+    """Compare all outputs of one run. Padded positions of per-token outputs do not count.
+
+    Args:
+        label: What was tried.
+        expected: PyTorch's outputs.
+        actual: ONNX Runtime's outputs.
+        feed: What both were fed.
+        task: The task, where it has an answer to compare.
+        atol: Absolute tolerance by dtype.
+        rtol: Relative tolerance by dtype.
+        closeup: Whether each OutputDiff keeps a closeup: for what a person looks at, not for the verdict's tables.
+    """
     mask = feed.get("attention_mask")
     diffs = []
     for name, array in expected.items():
@@ -113,7 +116,7 @@ def compare_outputs(
             mask is not None and mask.ndim > 1 and array.ndim >= mask.ndim and array.shape[: mask.ndim] == mask.shape
         )
         counted = mask.astype(bool) if per_token and mask is not None else None
-        diffs.append(diff_output(name, array, actual[name], atol=atol, rtol=rtol, counted=counted))
+        diffs.append(diff_output(name, array, actual[name], atol=atol, rtol=rtol, counted=counted, closeup=closeup))
     same_shapes = all(d.expected_shape == d.actual_shape for d in diffs)
     margin = max((d.atol for d in diffs), default=0.0)
     agreed = agreement(task, expected, actual, feed, margin) if task and same_shapes else None

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
-from onnx_magic.engine.flat import FlatModel
+from onnx_magic.engine.flat import FlatModel, bind_call
+from onnx_magic.engine.generation.asking import generates
+from onnx_magic.engine.generation.standing import GeneratorStandIn
 from onnx_magic.engine.inputs import keyword_binding
 from onnx_magic.engine.reference import reference_model, run_reference
 from onnx_magic.engine.sources import fingerprint_module
 from onnx_magic.engine.swapping import StandIn, SwappedCall, exported_fingerprint, refuse_other_model, swap_target
+from onnx_magic.engine.timing import Stopwatch
 from onnx_magic.engine.watching import ModuleCall, Watch, architecture_of
 from onnx_magic.errors import OnnxMagicError, UsageError
-from onnx_magic.records.results import Comparison, RunResult, SideBySide
+from onnx_magic.records.latency import Latency
+from onnx_magic.records.results import Comparison, RunResult, SideBySide, VariantAnswer
+from onnx_magic.runtime.feeds import fit_feed
 from onnx_magic.runtime.running import FeedPlan, build_feed, decode_outputs
 
 if TYPE_CHECKING:
@@ -73,13 +81,15 @@ def called_inside(exported: ExportedModel, watch: Watch) -> str | None:
 
 
 def compare_calls(
-    stand_in: StandIn, calls: Sequence[ModuleCall], answered: Sequence[SwappedCall] = ()
+    stand_in: StandIn | GeneratorStandIn, calls: Sequence[ModuleCall], answered: Sequence[SwappedCall] = ()
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     """A Comparison per watched call, on that call's own inputs, and notes.
 
     Args:
         answered: What ONNX Runtime answered when the cell ran again; a call whose inputs were others is run once more.
     """
+    if isinstance(stand_in, GeneratorStandIn):
+        return stand_in.compared(calls, answered)
     comparisons: list[Comparison] = []
     other: list[int] = []
     for number, call in enumerate(calls):
@@ -114,7 +124,7 @@ def _compared(
 ) -> Comparison:
     """With the tolerances of the export."""
     atol, rtol = {**ATOL, **exported.validation.atol}, {**RTOL, **exported.validation.rtol}
-    return compare_outputs(label, expected, actual, feed, task=exported.task, atol=atol, rtol=rtol)
+    return compare_outputs(label, expected, actual, feed, task=exported.task, atol=atol, rtol=rtol, closeup=True)
 
 
 def _same(feed: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
@@ -130,6 +140,7 @@ def replayed(
     *,
     top_k: int | None = None,
     provider: str | None = None,
+    variants: Mapping[str, ExportedModel] | None = None,
 ) -> SideBySide:
     """ONNX Runtime on the inputs of calls that were watched, beside what PyTorch answered; the last call is shown.
 
@@ -137,6 +148,22 @@ def replayed(
         SwapError: another model, or something is asked for that the graph cannot give.
     """
     refuse_other_model(exported, model)
+    side = _replay(exported, model, calls, top_k, provider)
+    others: dict[str, VariantAnswer] = {}
+    for name, variant in (variants or {}).items():
+        with _told(others, name, "replayed"):
+            again = _replay(variant, model, calls, top_k, provider)
+            others[name] = VariantAnswer(again.actual, again.comparison)
+    return dataclasses.replace(side, others=others, top_k=top_k)
+
+
+def _replay(
+    exported: ExportedModel,
+    model: torch.nn.Module,
+    calls: Sequence[ModuleCall],
+    top_k: int | None,
+    provider: str | None,
+) -> SideBySide:
     stand_in = StandIn(exported, model, provider)
     answered: list[SwappedCall] = []
     for call in calls:
@@ -163,18 +190,27 @@ def both_answers(
     model: Any = None,
     top_k: int | None = None,
     provider: str | None = None,
+    variants: Mapping[str, ExportedModel] | None = None,
+    timed: bool = False,
 ) -> SideBySide | RunResult:
     """PyTorch's and ONNX Runtime's answer to one input; ONNX Runtime's alone, with a note, when no model is live.
 
     Args:
+        exported: The exported model.
         inputs: What `exported.run` takes.
         model: The live model, where the export does not hold it.
+        top_k: How many answers per sample.
+        provider: Execution provider.
+        variants: Further forms that answer beside it, by name.
+        timed: Whether to measure how long each side takes.
 
     Raises:
         FeedError: the inputs do not fit the graph.
         SwapError: `model` is another one.
         VerificationError: the live model has changed since the export.
     """
+    if generates(exported.opened, inputs, {}):
+        return _both_generated(exported, inputs, model, top_k, provider)
     plan = build_feed(exported.opened, inputs)
     session = exported.opened.session(provider)
     started = time.perf_counter()
@@ -183,12 +219,89 @@ def both_answers(
     notes = plan.notes if model is not None or exported.live is not None else (*plan.notes, NO_PYTORCH)
     result = _result(exported, actual, plan, top_k, seconds, session.provider, notes)
     if model is None and exported.live is None:
+        if variants or timed:
+            raise UsageError(f"{NO_PYTORCH}, which variants= and time= compare with", fix="model=<the live model>")
         return result
     flat = _reference(exported, model)
     started = time.perf_counter()
     expected = run_reference(flat, plan.arrays)
     side = _pytorch_result(exported, expected, plan, top_k, time.perf_counter() - started, flat.model)
-    return SideBySide(side, result, (_compared(exported, "given", expected, actual, plan.arrays),), plan.notes)
+    others: dict[str, VariantAnswer] = {}
+    for name, variant in (variants or {}).items():
+        with _told(others, name, "given"):
+            others[name] = _variant_answer(exported, variant, plan, expected, top_k, provider)
+    compared = (_compared(exported, "given", expected, actual, plan.arrays),)
+    latency = Stopwatch(exported, flat, variants, provider=provider).measure(plan.arrays) if timed else None
+    return SideBySide(side, result, compared, plan.notes, others, latency, top_k)
+
+
+def _both_generated(
+    exported: ExportedModel, inputs: Any, model: Any, top_k: int | None, provider: str | None
+) -> SideBySide | RunResult:
+    """What both sides go on with, greedily unless the model's own settings sample; token by token."""
+    from onnx_magic.engine.generation.continuing import continued, in_pytorch
+
+    opened, asked = exported.opened, {"top_k": top_k}
+    if model is not None:
+        refuse_other_model(exported, swap_target(model))
+    live = swap_target(model) if model is not None else exported.source.model if exported.source else None
+    actual = continued(opened, inputs, asked, provider=provider, live=live)
+    if live is None:
+        return replace(actual, notes=(*actual.notes, NO_PYTORCH))
+    expected = in_pytorch(opened, inputs, asked, live)
+    compared = compare_outputs("tokens", expected.outputs, actual.outputs, actual.feed, task=None)
+    return SideBySide(expected, actual, (compared,), actual.notes, top_k=top_k)
+
+
+def _variant_answer(
+    exported: ExportedModel,
+    variant: ExportedModel,
+    plan: FeedPlan,
+    expected: Mapping[str, Array],
+    top_k: int | None,
+    provider: str | None,
+) -> VariantAnswer:
+    """What a variant answers to a feed that was made for the plain export."""
+    feed, notes = fit_feed(plan.arrays, variant.inputs)
+    session = variant.opened.session(provider)
+    started = time.perf_counter()
+    actual = session.run(feed)
+    seconds = time.perf_counter() - started
+    result = _result(exported, actual, plan, top_k, seconds, session.provider)
+    return VariantAnswer(result, (_compared(variant, "given", expected, actual, plan.arrays),), notes)
+
+
+@contextlib.contextmanager
+def _told(others: dict[str, VariantAnswer], name: str, label: str) -> Iterator[None]:
+    """Let a variant that cannot answer say why in its column: the others have answered."""
+    try:
+        yield
+    except OnnxMagicError as error:
+        others[name] = failed_variant(label, error.what)
+
+
+def failed_variant(label: str, why: str) -> VariantAnswer:
+    """A variant that gave no answer."""
+    return VariantAnswer({}, (Comparison(label, {}, error=why),))
+
+
+def timed_call(
+    exported: ExportedModel,
+    model: torch.nn.Module,
+    call: ModuleCall,
+    *,
+    variants: Mapping[str, ExportedModel] | None = None,
+    provider: str | None = None,
+) -> Latency:
+    """How long each side takes for a call that was watched.
+
+    Raises:
+        SwapError: something is asked for that the graph cannot give.
+    """
+    binding, tensors = bind_call(model, call.args, call.kwargs)
+    feed = StandIn(exported, model, provider).feed(call.args, call.kwargs)
+    watch = Stopwatch(exported, FlatModel(model, binding), variants, provider=provider)
+    return watch.measure(feed, tensors=tensors)
 
 
 def _reference(exported: ExportedModel, model: Any) -> FlatModel:

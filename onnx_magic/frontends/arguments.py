@@ -136,6 +136,8 @@ def _run_cell(
     model: options.SwapModel = None,
     once: options.Once = False,
     lines: options.Lines = False,
+    variants: options.Variants = (),
+    time: options.Time = False,
 ) -> None:
     """What `%%onnx_run` takes beside the options of `run`."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
+import functools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -15,13 +17,16 @@ from IPython.utils.capture import capture_output
 
 from onnx_magic.errors import InputsError, OnnxMagicError, SwapError, UsageError
 from onnx_magic.exported import ExportedModel, as_exported
-from onnx_magic.records.results import Comparison, RunResult, SideBySide
+from onnx_magic.frontends.variants import named_variants
+from onnx_magic.records.results import Comparison, RunResult, SideBySide, VariantAnswer
+from onnx_magic.runtime.generating import is_generator
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from onnx_magic.engine.random_states import RandomStates
     from onnx_magic.engine.watching import Watch
+    from onnx_magic.records.latency import Latency
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class RunOptions:
     lines: bool = False
     top_k: int | None = None
     provider: str | None = None
+    variants: tuple[str, ...] = ()
+    time: bool = False
 
 
 def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], body: str) -> SideBySide | RunResult:
@@ -57,13 +64,14 @@ def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], bod
     """
     __tracebackhide__ = True
     from onnx_magic.engine.random_states import RandomStates
-    from onnx_magic.engine.replaying import both_answers, called_model, watched_class
+    from onnx_magic.engine.replaying import both_answers, called_model, timed_call, watched_class
     from onnx_magic.engine.watching import watch_modules
 
     target, options = as_exported(exported), RunOptions(**values)
-    how: dict[str, Any] = {"top_k": options.top_k, "provider": options.provider}
+    variants = named_variants(target, options.variants)
+    how: dict[str, Any] = {"top_k": options.top_k, "provider": options.provider, "variants": variants}
     if options.lines:
-        return both_answers(target, _samples(body), model=options.model, **how)
+        return both_answers(target, _samples(body), model=options.model, timed=options.time, **how)
     cell = Cell.read(shell, body, "%%onnx_run")
     before, states = dict(shell.user_ns), RandomStates.now()
     with watch_modules(watched_class(target, options.model)) as watch:
@@ -75,11 +83,28 @@ def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], bod
     model = called_model(target, watch, options.model)
     if model is None:
         _refuse_no_input(target, watch, value)
-        return both_answers(target, value, model=options.model, **how)
+        return both_answers(target, value, model=options.model, timed=options.time, **how)
     watch = watch.only(model)
+    generating = is_generator(target.opened)
+    if options.once and generating:
+        raise UsageError(
+            "the cell generates, and each call goes on from the one before: once=yes cannot replay them",
+            fix="leave once out",
+        )
     if options.once:
-        return _replayed(target, model, watch, how)
-    return _again(_Second(shell, cell, before, states), target, model, watch, value, options.provider)
+        side = _replayed(target, model, watch, how)
+    else:
+        second = _Second(shell, cell, before, states)
+        main = _again(second, target, model, watch, value, options.provider)
+        others = {name: _variant(second, other, model, watch, value, options) for name, other in variants.items()}
+        side = SideBySide(value, main.answer, main.comparison, main.notes, others, top_k=options.top_k)
+    if options.time and generating:
+        latency = _timed_generation(_Second(shell, cell, before, states), target, model, variants, options.provider)
+        side = dataclasses.replace(side, latency=latency)
+    elif options.time and watch.calls:
+        latency = timed_call(target, model, watch.calls[0], variants=variants, provider=options.provider)
+        side = dataclasses.replace(side, latency=latency)
+    return side
 
 
 def run_export_cell(shell: InteractiveShell, values: dict[str, Any], body: str) -> ExportedModel:
@@ -168,15 +193,16 @@ class _Second:
 
     shell: InteractiveShell
     cell: Cell
-    namespace: dict[str, Any]
+    namespace: Mapping[str, Any]
     states: RandomStates
 
     def run(self) -> Any:
-        with self._aside():
-            return self.cell.run(self.namespace)
+        namespace = dict(self.namespace)
+        with self._aside(namespace):
+            return self.cell.run(namespace)
 
     @contextlib.contextmanager
-    def _aside(self) -> Iterator[None]:
+    def _aside(self, namespace: dict[str, Any]) -> Iterator[None]:
         """Nothing shows, magics bind in the copy of the namespace, random states are those of the first run.
 
         What other threads print and log goes on: a loop that another cell started keeps its output.
@@ -188,7 +214,7 @@ class _Second:
         captured = capture_output(stdout=False, stderr=False)
         with random_states_kept(), captured, quiet(Log()), _handlers_muted():
             self.states.restore()
-            self.shell.user_ns = self.namespace
+            self.shell.user_ns = namespace
             try:
                 yield
             finally:
@@ -217,10 +243,10 @@ def _handlers_muted() -> Iterator[None]:
 
 def _again(
     second: _Second, exported: ExportedModel, model: Any, watch: Watch, value: Any, provider: str | None
-) -> SideBySide:
-    """Run the cell again with ONNX Runtime in the model's place."""
+) -> VariantAnswer:
+    """Run the cell again with ONNX Runtime in the model's place: its value, and the differences of every call."""
     from onnx_magic.engine.replaying import compare_calls
-    from onnx_magic.engine.swapping import StandIn, swapped
+    from onnx_magic.engine.swapping import stand_in_for, swapped
 
     failed: tuple[Comparison, ...] = ()
     actual, notes = None, list[str]()
@@ -234,11 +260,39 @@ def _again(
         except Exception as error:  # the cell's own: what it made of ONNX Runtime's answer
             notes.append(f"the second run raised {type(error).__name__}: {error}")
             failed = (Comparison("second run", {}, error=f"the cell raised {type(error).__name__}: {error}"),)
-    comparisons, drift = compare_calls(StandIn(exported, model, provider), watch.calls, report.calls)
+    comparisons, drift = compare_calls(stand_in_for(exported, model, provider), watch.calls, report.calls)
     notes += [*report.notes, *drift, *_counted(watch, report.count if not notes else watch.count)]
     if actual is value and isinstance(value, list | dict | set):
         notes.append("both runs changed one and the same object, which is shown: make it anew in the cell, or once=yes")
-    return SideBySide(value, actual, (*comparisons, *failed), tuple(notes))
+    return VariantAnswer(actual, (*comparisons, *failed), tuple(notes))
+
+
+def _timed_generation(
+    second: _Second, exported: ExportedModel, model: Any, variants: Mapping[str, ExportedModel], provider: str | None
+) -> Latency:
+    """How long the cell takes with each backend, and how many tokens that makes per second."""
+    from onnx_magic.engine.generation.timing import timed_generation
+    from onnx_magic.engine.swapping import swapped
+
+    forms = {"ONNX Runtime": exported, **variants}
+    return timed_generation(
+        model,
+        second.run,
+        {name: functools.partial(swapped, form, model, provider=provider) for name, form in forms.items()},
+        exported.opened.session(provider).provider,
+    )
+
+
+def _variant(
+    second: _Second, exported: ExportedModel, model: Any, watch: Watch, value: Any, options: RunOptions
+) -> VariantAnswer:
+    """The cell once more with a variant; one that cannot answer says why in its column: the others have answered."""
+    from onnx_magic.engine.replaying import failed_variant
+
+    try:
+        return _again(second, exported, model, watch, value, options.provider)
+    except OnnxMagicError as error:
+        return failed_variant("second run", error.what)
 
 
 def _counted(watch: Watch, answered: int) -> Iterator[str]:
@@ -252,7 +306,7 @@ def _replayed(exported: ExportedModel, model: Any, watch: Watch, how: dict[str, 
     from onnx_magic.engine.replaying import replayed
 
     side = replayed(exported, model, watch.calls, **how)
-    return SideBySide(side.expected, side.actual, side.comparison, (*side.notes, *_counted(watch, 0)))
+    return dataclasses.replace(side, notes=(*side.notes, *_counted(watch, 0)))
 
 
 def _samples(body: str) -> list[str]:

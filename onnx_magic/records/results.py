@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from onnx_magic.records.closeups import Closeup
 from onnx_magic.records.findings import INCONCLUSIVE, Finding
+from onnx_magic.records.latency import Latency
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +37,7 @@ class OutputDiff:
         finite: Whether ONNX Runtime's values are finite wherever PyTorch's are.
         passed: |actual - expected| <= atol + rtol * |expected| everywhere, same shape, same dtype, finite.
         worst: Index of the largest difference, `None` when there is none to point at.
+        closeup: Where the two differ, in a small picture and a few values; `None` where nobody asked for it.
     """
 
     name: str
@@ -50,6 +53,7 @@ class OutputDiff:
     finite: bool
     passed: bool
     worst: tuple[int, ...] | None = None
+    closeup: Closeup | None = field(default=None, compare=False, repr=False)
 
     def __bool__(self) -> bool:
         """Whether this output passed."""
@@ -179,6 +183,7 @@ class RunResult:
         seconds: Wall time of the run itself, without tokenizing and decoding.
         notes: What was done to the feed to make it fit, a sentence each.
         feed: The arrays that were fed.
+        tokens: Tokens that were generated, over all rows; 0 where none were.
     """
 
     outputs: Mapping[str, Array]
@@ -188,6 +193,12 @@ class RunResult:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     feed: Mapping[str, Array] = field(default_factory=dict)
+    tokens: int = 0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens per second, over all rows; NaN where none were generated."""
+        return self.tokens / self.seconds if self.tokens and self.seconds > 0 else float("nan")
 
     def __getitem__(self, name: str) -> Array:
         """The output called `name`."""
@@ -195,20 +206,43 @@ class RunResult:
 
 
 @dataclass(frozen=True, eq=False)
+class VariantAnswer:
+    """What a variant of the export answered (int8, q4), and how far it is from PyTorch.
+
+    Args:
+        answer: A RunResult, or the value of the cell.
+        comparison: The tensors' differences from PyTorch's, a Comparison per call of the model.
+        notes: What a reader must know.
+    """
+
+    answer: Any
+    comparison: tuple[Comparison, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class SideBySide:
     """PyTorch's answer beside ONNX Runtime's, and how far apart they are. `bool()` is "they agree".
+
+    Variants are there to be looked at: they drift by design, and do not count in `bool()`.
 
     Args:
         expected: PyTorch's: a RunResult, or the value of the cell.
         actual: ONNX Runtime's: a RunResult, or the value of the cell.
         comparison: The tensors' differences, a Comparison per call of the model.
         notes: What a reader must know (calls that bypassed the swap, no call at all).
+        others: What variants answered: `{variant: VariantAnswer}`.
+        latency: Times, where the person asked for them (`time=yes`).
+        top_k: How many of the largest values are shown of an output that is too long to be shown whole.
     """
 
     expected: Any
     actual: Any
     comparison: tuple[Comparison, ...] = ()
     notes: tuple[str, ...] = ()
+    others: Mapping[str, VariantAnswer] = field(default_factory=dict)
+    latency: Latency | None = None
+    top_k: int | None = None
 
     def __bool__(self) -> bool:
         """Whether every call agreed."""

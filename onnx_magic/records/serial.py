@@ -66,11 +66,17 @@ def _comparison_to_json(comparison: Comparison) -> dict[str, Any]:
         "label": comparison.label,
         "shapes": {name: list(shape) for name, shape in comparison.shapes.items()},
         "passed": comparison.passed,
-        "diffs": [{key: _plain(value) for key, value in dataclasses.asdict(d).items()} for d in comparison.diffs],
+        "diffs": [_diff_to_json(diff) for diff in comparison.diffs],
         # `is None`, not truth: an agreement that failed is false.
         "agreement": None if comparison.agreement is None else dataclasses.asdict(comparison.agreement),
         "error": comparison.error,
     }
+
+
+def _diff_to_json(diff: OutputDiff) -> dict[str, Any]:
+    """Its numbers; a closeup is for looking at, and is not kept."""
+    row = dataclasses.asdict(dataclasses.replace(diff, closeup=None))
+    return {key: _plain(value) for key, value in row.items() if key != "closeup"}
 
 
 def _comparison_from_json(row: Mapping[str, Any]) -> Comparison:

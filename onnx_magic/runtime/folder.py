@@ -79,6 +79,8 @@ class OpenedFolder:
         self._image_processor = image_processor
         self._validation = validation
         self._sessions: dict[tuple[str, str], Session] = {}
+        self.made: dict[str, Any] = {}
+        """What higher layers made of the sessions (a model without weights), kept as long as they are."""
 
     @property
     def graph(self) -> GraphFile:
@@ -187,6 +189,7 @@ class OpenedFolder:
     def close(self) -> None:
         """Let go of the sessions; they are made again when needed."""
         self._sessions.clear()
+        self.made.clear()
 
     def __repr__(self) -> str:
         """One line: folder, variant, task."""

@@ -155,7 +155,8 @@ class Session:
                 binding.bind_output(name, "cpu" if name in here else device)
             self._session.run_with_iobinding(binding, self._options)
         except Exception as error:
-            _raise_run_error(error, {name: _Described(value) for name, value in feed.items()})
+            shown = {name: _Described(value) for name, value in feed.items() if not name.startswith("past_key_values")}
+            _raise_run_error(error, shown)
         return dict(zip(self.outputs, binding.get_outputs(), strict=True))
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:

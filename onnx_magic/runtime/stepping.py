@@ -129,6 +129,11 @@ class DecoderSteps:
             GraphFileError: a node of the graph fails.
         """
         begun = past is not None and past.length > 0
+        ids = feed.get("input_ids")
+        if begun and past is not None and ids is not None and _shape(ids)[0] != past.batch:
+            raise FeedError(
+                f"the past has {past.batch} rows, input_ids {_shape(ids)[0]}", fix="give a row of input_ids for each"
+            )
         session = self.later if self.later is not None and begun else self.session
         values = {} if past is None else {n: past.values[n] for n in self.names if n in session.inputs}
         plain = [name for name in session.inputs if name not in values]
@@ -222,6 +227,7 @@ class DecoderSteps:
                     f"the decoder needs {name}: expected {self.session.dtype(name)}{list(self.session.shape(name))}",
                     fix=f"give {name}",
                 )
+        _refuse_unlike(known, rows, length, tokens)
         arrays = {name: value for name, value in known.items() if isinstance(value, np.ndarray)}
         return known | {
             name: OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value, self._dtypes.get(name)))
@@ -241,6 +247,17 @@ def positions(mask: Array | OrtValue | None, rows: int, length: int, tokens: int
     values = mask if isinstance(mask, np.ndarray) else mask.numpy()
     counted = np.cumsum(values != 0, axis=-1, dtype=np.int64) - 1
     return np.where(values != 0, counted, 0)[:, -tokens:]
+
+
+def _refuse_unlike(known: Mapping[str, Any], rows: int, length: int, tokens: int) -> None:
+    """Raise a FeedError for a mask that does not go over past and new tokens."""
+    shape = _shape(known["attention_mask"]) if "attention_mask" in known else (rows, length + tokens)
+    if shape != (rows, length + tokens):
+        over = f"{length} tokens of the past and {tokens} new ones" if length else f"{tokens} tokens"
+        raise FeedError(
+            f"attention_mask has shape {list(shape)}: expected {[rows, length + tokens]}, over {over}",
+            fix="leave attention_mask out where nothing is padding",
+        )
 
 
 def _shape(value: Any) -> tuple[int, ...]:

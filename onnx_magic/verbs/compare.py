@@ -46,4 +46,4 @@ def compare(
         expected = run_reference(reference_model(target.opened, target.live, against), feed)
     at, rt = tolerances(atol, rtol)
     actual = run_feed(target.opened, feed)
-    return compare_outputs("given", expected, actual, feed, task=target.task, atol=at, rtol=rt)
+    return compare_outputs("given", expected, actual, feed, task=target.task, atol=at, rtol=rt, closeup=True)

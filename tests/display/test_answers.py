@@ -77,4 +77,4 @@ def test_values_of_a_cell_of_every_kind() -> None:
     output = modeling_outputs.SequenceClassifierOutput(logits=torch.tensor([[0.5, -0.5]]))
     other = modeling_outputs.SequenceClassifierOutput(logits=torch.tensor([[0.5, -0.7]]))
     row = next(line for line in text_of(SideBySide(output, other)).splitlines() if line.startswith("logits"))
-    assert "float32[1, 2] 0.500, -0.500" in row and "float32[1, 2] 0.500, -0.700" in row and row.endswith("✗ differs")
+    assert "0.500, »-0.500«" in row and "float32[1, 2] 0.500, »-0.700«" in row and row.endswith("✗ differs")

@@ -136,4 +136,4 @@ def test_in_a_whole_shell(raising_shell: Any, build: Callable[[str], object]) ->
     raising_shell.user_ns["record"] = build("verified")
     raising_shell.run("record")
     assert raising_shell.shown[-1] == bundle(build("verified"))
-    assert len(FORMATTED) == 14
+    assert len(FORMATTED) == 15
