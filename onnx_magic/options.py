@@ -259,6 +259,14 @@ Cache = Annotated[
         parse_flag,
     ),
 ]
+Merge = Annotated[
+    bool,
+    Option(
+        "Put both graphs of an encoder-decoder's decoder into one file; no: two files that share their weights.",
+        "flag",
+        parse_flag,
+    ),
+]
 Overwrite = Annotated[
     bool,
     Option("Overwrite a folder that onnx_magic did not write.", "flag", parse_flag),

@@ -63,7 +63,11 @@ INNER = (
 `onnxruntime.capi` is not among them: the classes of ONNX Runtime's errors have no other home.
 """
 
-OPTIONAL = {"pandas": "asked for by to_frame() when it is there", "sentence_transformers": "only if the model is one"}
+OPTIONAL = {
+    "pandas": "asked for by to_frame() when it is there",
+    "sentence_transformers": "only if the model is one",
+    "soundfile": "sounds but .wav",
+}
 """Imported where a person has them, without being a dependency."""
 
 NO_PRINT = ("errors", "records", "events", "options", "runtime", "engine", "exported", "verbs", "display")

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_magic.engine.converting import Attempt, convert_and_prove
+from onnx_magic.engine.generation.joining import PAIR, join_decoders
 from onnx_magic.engine.generation.kinds import KINDS, Kind
 from onnx_magic.engine.generation.proving import prove_part
 from onnx_magic.engine.generation.tokens import prove_tokens
 from onnx_magic.engine.packing import generation_config_of
 from onnx_magic.engine.planning import Prepared, prepare, prepare_declared
-from onnx_magic.engine.tasks import TASKS
+from onnx_magic.engine.tasks import graphs_of
+from onnx_magic.engine.validating import validate
 from onnx_magic.events import stage
 from onnx_magic.records.findings import Finding
 from onnx_magic.records.plan import ExportPlan
@@ -51,6 +53,14 @@ class Built:
         return plans[-1].replace(decisions=tuple(decisions.values()))
 
     @property
+    def file_names(self) -> Mapping[str, str]:
+        """File names that are not the usual ones: those of a decoder that is not merged, or takes no past."""
+        names = [spec.name for spec in self.answering.graph.inputs]
+        if "decoder" not in self.attempts or any(name.startswith("past_key_values.") for name in names):
+            return {}
+        return {role: name for role, name in PAIR.items() if role in self.attempts}
+
+    @property
     def exporter(self) -> str:
         """The ways that made the graphs: one name where all were made the same way."""
         return ", ".join(dict.fromkeys(attempt.way for attempt in self.attempts.values()))
@@ -63,8 +73,7 @@ class Built:
 
 def kind_of(source: ModelSource) -> Kind | None:
     """The kind of generator that a source's task asks for; `None` for a task of one graph."""
-    row = TASKS.get(source.task or "")
-    return KINDS.get(row.graphs) if row is not None else None
+    return KINDS.get(graphs_of(source.task, type(source.model)))
 
 
 def plan_graphs(source: ModelSource, request: ExportRequest) -> ExportPlan:
@@ -97,8 +106,9 @@ def build_graphs(source: ModelSource, request: ExportRequest, staging: Path) -> 
         parts = [(part, _prepared(part, source, request)) for part in kind.parts(source, request)]
     attempts = {}
     for part, prepared in parts:
-        prover = functools.partial(prove_part, part.walk)
+        prover = functools.partial(prove_part, part.walk) if part.walk is not None else validate
         attempts[part.role] = convert_and_prove(prepared, request, staging, prover=prover, part=f"{part.role}-")
+    attempts = join_decoders(source, request, {part.role: part for part, _ in parts}, attempts, staging)
     verdict = _joined({role: attempt.validation for role, attempt in attempts.items()})
     if request.validate and verdict.status != "failed":
         verdict = _with_tokens(verdict, source, request, attempts, prompts)

@@ -256,24 +256,38 @@ def _prove(
     assumptions: Sequence[Assumption],
     prover: Prover,
 ) -> Attempt:
+    verdict = prove_graph(way.prepared, graph, request, prover, limits=limits, assumptions=assumptions)
+    if way.exporter == "torchscript" and verdict and request.validate:
+        frozen = untested_branches(way.prepared.flat, feeds(way.prepared.examples))
+        verdict = replace(verdict, findings=(*frozen, *verdict.findings))
+    return Attempt(way.exporter, way.prepared, graph, verdict, way.findings)
+
+
+def prove_graph(
+    prepared: Prepared,
+    graph: GraphFile,
+    request: ExportRequest,
+    prover: Prover,
+    *,
+    limits: Mapping[str, Any] | None = None,
+    assumptions: Sequence[Assumption] = (),
+) -> Validation:
+    """The verdict on a file, or that there is none where validation was switched off."""
     if not request.validate:
         note = Finding("not-validated", "validation was switched off: nothing is proven", level="note")
-        return Attempt(way.exporter, way.prepared, graph, Validation(findings=(note,), checked=False), way.findings)
+        return Validation(findings=(note,), checked=False)
     with stage("verify") as row:
         verdict = prover(
             graph.path,
             graph,
-            way.prepared,
+            prepared,
             atol=request.atol,
             rtol=request.rtol,
-            limits=limits,
+            limits=limits or {},
             assumptions=assumptions,
         )
-        if way.exporter == "torchscript" and verdict:
-            frozen = untested_branches(way.prepared.flat, feeds(way.prepared.examples))
-            verdict = replace(verdict, findings=(*frozen, *verdict.findings))
         row.detail = f"{sum(c.passed for c in verdict.comparisons)} of {len(verdict.comparisons)} shapes"
-    return Attempt(way.exporter, way.prepared, graph, verdict, way.findings)
+    return verdict
 
 
 def _convert(way: Way, request: ExportRequest) -> tuple[onnx_ir.Model, Captured | None]:

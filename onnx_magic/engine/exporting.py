@@ -17,6 +17,7 @@ from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import ModelSource, resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
 from onnx_magic.engine.storing import OutputPlace, build_manifest, prepare_output, write_assets
+from onnx_magic.engine.wording import worded
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.events import Event, LogLine, StageDone, listening, stage
 from onnx_magic.options import Axes
@@ -47,6 +48,7 @@ class ExportRequest:
     inputs: Any = None
     exporter: str = "auto"
     cache: bool = True
+    merge: bool = True
     fold: bool = True
     validate: bool = True
     atol: float | None = None
@@ -95,7 +97,7 @@ def make_plan(request: ExportRequest) -> ExportPlan:
     _load_libraries()
     with export_lock(), quiet(Log()):
         with stage("source"):
-            source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+            source = _source(request)
         with stage("plan"), preserved(source.model), comparable_attention():
             return plan_graphs(source, request)
 
@@ -106,7 +108,7 @@ def run_export(request: ExportRequest) -> ExportOutcome:
     done = _Record()
     with export_lock(), listening(done.see), quiet(Log()), _explained(done):
         with stage("source") as row:
-            source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+            source = _source(request)
             row.detail = source.architecture
             place = _place(source, request)
         with place:
@@ -130,6 +132,16 @@ def run_export(request: ExportRequest) -> ExportOutcome:
     return ExportOutcome(opened, source, built.answering.prepared.flat, built.plan, report, done.log)
 
 
+def _source(request: ExportRequest) -> ModelSource:
+    source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+    return worded(source, request.task if request.task is not None else _pipeline_task(request.model))
+
+
+def _pipeline_task(model: Any) -> str | None:
+    """The task that a Transformers pipeline was made for, with its languages."""
+    return getattr(model, "task", None) if isinstance(getattr(model, "task", None), str) else None
+
+
 def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:
     weights = sum(t.numel() * t.element_size() for t in source.model.state_dict().values() if hasattr(t, "numel"))
     return prepare_output(
@@ -145,6 +157,7 @@ def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:
 
 def _store(place: OutputPlace, source: ModelSource, built: Built) -> Path:
     """Put the taken graphs, the assets and the manifest in place; the old folder stands until then."""
+    place.names.update(built.file_names)
     for role, attempt in built.attempts.items():
         place.take_graph(attempt.graph.path, role)
     write_assets(source, place.assets)

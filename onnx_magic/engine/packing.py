@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import importlib.metadata
 import json
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.disk import check_space, storage_errors
 from onnx_magic.engine.scrubbing import machine_prefixes, without_prefixes
-from onnx_magic.engine.tasks import TASKS
+from onnx_magic.engine.tasks import graphs_of
 from onnx_magic.errors import StorageError
 from onnx_magic.records.artifact import GraphFile, Manifest
 from onnx_magic.records.findings import Finding
@@ -96,14 +97,15 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
         if source.tokenizer is not None:
             with _without_padding(source.tokenizer), _saving("tokenizer", folder):
                 source.tokenizer.save_pretrained(str(folder))
-            _portable_tokenizer(source.tokenizer, folder / TOKENIZER_CONFIG)
         if source.processor is not None:
             with _saving("processor", folder):
                 source.processor.save_pretrained(str(folder))
+            _write_preprocessor(source.processor, folder)
         elif source.origin and (Path(source.origin) / PROCESSOR_CONFIG).is_file():
             # The packages it needs are not installed here; where the folder is used they may be.
             text = (Path(source.origin) / PROCESSOR_CONFIG).read_text(encoding="utf-8")
             (folder / PROCESSOR_CONFIG).write_text(text, encoding="utf-8")
+        _portable_tokenizer(source.tokenizer or getattr(source.processor, "tokenizer", None), folder / TOKENIZER_CONFIG)
         written = tuple(sorted(set(folder.iterdir()) - before))
         for path in written:
             if path.suffix == ".json" and path.name != "tokenizer.json":
@@ -130,14 +132,27 @@ def _portable_tokenizer(tokenizer: Any, path: Path) -> None:
         _write_json(path, record)
 
 
+def _write_preprocessor(processor: Any, folder: Path) -> None:
+    """preprocessor_config.json too, which transformers.js reads, where Transformers 5 writes processor_config.json."""
+    parts = (getattr(processor, name, None) for name in ("image_processor", "feature_extractor"))
+    part = next((part for part in parts if hasattr(part, "to_json_string")), None)
+    if part is not None and not (folder / PROCESSOR_CONFIG).is_file():
+        (folder / PROCESSOR_CONFIG).write_text(part.to_json_string(), encoding="utf-8")
+
+
 def generation_config_of(source: ModelSource) -> Any:
-    """The defaults of the model's `generate`."""
-    return source.model.generation_config
+    """The defaults of the model's `generate`, with what the task asks for (the first token of a language)."""
+    config: Any = source.model.generation_config
+    if source.wording is None or not source.wording.options:
+        return config
+    config = copy.deepcopy(config)
+    for name, value in source.wording.options.items():
+        setattr(config, name, value)
+    return config
 
 
 def _generates(source: ModelSource) -> bool:
-    row = TASKS.get(source.task or "")
-    return row is not None and row.graphs != "one"
+    return graphs_of(source.task, type(source.model)) != "one"
 
 
 @contextlib.contextmanager
@@ -261,6 +276,7 @@ def build_manifest(
         decisions=tuple({**dataclasses.asdict(d), "value": _plain(d.value)} for d in plan.decisions),
         findings=tuple(dataclasses.asdict(finding) for finding in findings),
         constants=constants or {},
+        wording=dataclasses.asdict(source.wording) if source.wording is not None else {},
         versions=versions(),
     )
 

@@ -77,6 +77,7 @@ class Manifest:
         validated: `{"status", "shapes": [{"label", "shapes", "passed"}], "findings": [{"code", "sentence", "level"}]}`.
         decisions: Who decided what.
         constants: Arguments of the forward that the graph holds for good: `{name: its repr}`.
+        wording: What the task says to a model that does several: `{"prefix", "options", "languages"}`.
         findings: Findings of the export itself (a fallback, a quirk), as the rows of `validated["findings"]`.
         versions: Versions of the libraries that made it.
         variants: `{name: {...}}`; `"stale": True` in one that was made from other weights than the graphs'.
@@ -97,6 +98,7 @@ class Manifest:
     validated: Mapping[str, Any] = field(default_factory=dict)
     decisions: tuple[Mapping[str, Any], ...] = ()
     constants: Mapping[str, str] = field(default_factory=dict)
+    wording: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -77,6 +77,11 @@ def _per_token(outputs: Outputs, mask: Array | None) -> Array | None:
     return _widened(logits[_valid(mask, logits.shape[:2])])
 
 
+def _per_frame(outputs: Outputs, _mask: Array | None) -> Array | None:
+    """A mask over samples says nothing of frames: all of them are compared."""
+    return _per_token(outputs, None)
+
+
 def _valid(mask: Array | None, shape: tuple[int, ...]) -> Array:
     """Which positions are no padding: all of them where there is no mask of that shape.
 
@@ -108,5 +113,10 @@ _MEANINGS: Mapping[str, tuple[str, Scores]] = {
     "question-answering": ("span", _per_span),
     "multiple-choice": ("choice", _per_sample),
     "text-generation": ("token", _per_token),
+    "text2text-generation": ("token", _per_token),
+    "translation": ("token", _per_token),
+    "summarization": ("token", _per_token),
+    "image-to-text": ("token", _per_token),
+    "automatic-speech-recognition": ("token", _per_frame),
 }
 """Canonical task → what its answer is called, and a row of scores per answer."""

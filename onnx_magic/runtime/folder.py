@@ -13,8 +13,10 @@ from onnx_magic.records.results import Validation
 from onnx_magic.runtime.graphs import read_graph
 from onnx_magic.runtime.imaging import ImageProcessor, load_image_processor
 from onnx_magic.runtime.layout import find_layout, find_root, split_variant
+from onnx_magic.runtime.listening import AudioProcessor, load_audio_processor
 from onnx_magic.runtime.manifests import read_manifest, validation_of
 from onnx_magic.runtime.sessions import Session, find_provider, open_session
+from onnx_magic.runtime.spelling import CtcSpeller, load_speller
 from onnx_magic.runtime.tokenizing import TextTokenizer, load_tokenizer, read_json
 
 _ANSWERING = ("model", "decoder")
@@ -29,6 +31,12 @@ _HEADS = {
     "ForImageClassification": "image-classification",
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
+    "ForCTC": "automatic-speech-recognition",
+    "ForSpeechSeq2Seq": "automatic-speech-recognition",
+    "WhisperForConditionalGeneration": "automatic-speech-recognition",
+    "VisionEncoderDecoderModel": "image-to-text",
+    "ForConditionalGeneration": "text2text-generation",
+    "MTModel": "text2text-generation",
     "Model": "feature-extraction",
 }
 """How a model's class name ends → its task, for a folder without a manifest."""
@@ -77,6 +85,8 @@ class OpenedFolder:
         self._config = config
         self._tokenizer = tokenizer
         self._image_processor = image_processor
+        self._audio_processor: AudioProcessor | None = _UNREAD
+        self._speller: CtcSpeller | None = _UNREAD
         self._validation = validation
         self._sessions: dict[tuple[str, str], Session] = {}
         self.made: dict[str, Any] = {}
@@ -87,6 +97,17 @@ class OpenedFolder:
         """The graph that yields the task's answer."""
         role = next((role for role in _ANSWERING if role in self.graphs), None)
         return self.graphs[role] if role else next(iter(self.graphs.values()))
+
+    @property
+    def reading(self) -> GraphFile:
+        """The graph that is fed what a person has: an encoder, else the one that answers."""
+        return self.graphs.get("encoder", self.graph)
+
+    @property
+    def prefix(self) -> str:
+        """What is put before every text (`translate English to French: `); empty where nothing is."""
+        prefix = self.manifest.wording.get("prefix") if self.manifest else None
+        return prefix if isinstance(prefix, str) else ""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -139,6 +160,20 @@ class OpenedFolder:
         if self._image_processor is _UNREAD:
             self._image_processor = load_image_processor(self.folder)
         return self._image_processor
+
+    @property
+    def audio_processor(self) -> AudioProcessor | None:
+        """The feature extractor for sounds; `None` where there is none."""
+        if self._audio_processor is _UNREAD:
+            self._audio_processor = load_audio_processor(self.folder, self.name)
+        return self._audio_processor
+
+    @property
+    def speller(self) -> CtcSpeller | None:
+        """The vocabulary of a CTC model; `None` where there is none."""
+        if self._speller is _UNREAD:
+            self._speller = load_speller(self.folder)
+        return self._speller
 
     @property
     def validation(self) -> Validation:

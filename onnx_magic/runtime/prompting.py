@@ -11,6 +11,8 @@ import numpy as np
 from onnx_magic.errors import FeedError
 from onnx_magic.records.results import Array
 from onnx_magic.runtime.chatting import chat_prompt, is_chat
+from onnx_magic.runtime.listening import AUDIO_INPUTS
+from onnx_magic.runtime.samples import arrays_of
 
 if TYPE_CHECKING:
     from onnx_magic.runtime.folder import OpenedFolder
@@ -67,7 +69,9 @@ def prompt_of(opened: OpenedFolder, inputs: Any, pad: int) -> Prompt:
     Raises:
         FeedError: an empty prompt, no tokenizer or chat template, or more tokens than the model has positions.
     """
-    if isinstance(inputs, Mapping):
+    if any(spec.name in ENCODED for spec in opened.reading.inputs):
+        prompt = _of_samples(opened, inputs)
+    elif isinstance(inputs, Mapping):
         prompt = _of_arrays(inputs, pad)
     else:
         prompt = _of_texts(opened, inputs, pad)
@@ -78,10 +82,12 @@ def prompt_of(opened: OpenedFolder, inputs: Any, pad: int) -> Prompt:
 
 def positions_of(config: Mapping[str, Any]) -> int | None:
     """How many tokens the model can see at once; `None` where its config sets no limit."""
-    part = config.get("text_config") if isinstance(config.get("text_config"), Mapping) else config
+    nested = (config.get(name) for name in ("text_config", "decoder"))
+    part = next((part for part in nested if isinstance(part, Mapping)), config)
     # T5 and its kin write n_positions and have none: their attention knows distances alone.
-    names = _POSITIONS if not config.get("is_encoder_decoder") else _POSITIONS[:1]
-    found = next((part[name] for name in names if isinstance(part.get(name), int)), None)  # type: ignore[union-attr,index]
+    alone = not config.get("is_encoder_decoder") or part is not config
+    names = ("max_target_positions", *(_POSITIONS if alone else _POSITIONS[:1]))
+    found = next((part[name] for name in names if isinstance(part.get(name), int)), None)
     return found if found is not None and found > 0 else None
 
 
@@ -148,6 +154,23 @@ def _array(value: Any) -> Array:
     return array.astype(np.int64) if array.dtype.kind in "iub" else array
 
 
+def _of_samples(opened: OpenedFolder, inputs: Any) -> Prompt:
+    """Sounds or images, one or several; or the arrays that were made of them."""
+    arrays, _, notes = arrays_of(opened, inputs)
+    names = [spec.name for spec in opened.reading.inputs]
+    if not isinstance(arrays, Mapping) or names[0] not in arrays:
+        raise FeedError(
+            f"{opened.name} takes {', '.join(names)}, not a {type(inputs).__name__}",
+            fix='exported.run("sound.wav")' if names[0] in AUDIO_INPUTS else 'exported.run("picture.png")',
+        )
+    made = {name: np.asarray(_plain(array)) for name, array in arrays.items()}
+    return Prompt(made, alone=not isinstance(inputs, list | tuple), notes=notes)
+
+
+def _plain(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+
 def _of_texts(opened: OpenedFolder, inputs: Any, pad: int) -> Prompt:
     if not is_prompt(inputs):
         raise FeedError(
@@ -163,7 +186,9 @@ def _of_texts(opened: OpenedFolder, inputs: Any, pad: int) -> Prompt:
         )
     rows = []
     for sample in samples:
-        if is_chat(sample):
+        if opened.prefix and isinstance(sample, str) and sample:
+            rows.append(tokenizer.ids(opened.prefix + sample))
+        elif is_chat(sample):
             rows.append(tokenizer.ids(chat_prompt(opened.folder, sample), special=False))
         else:
             rows.append(tokenizer.ids(sample))

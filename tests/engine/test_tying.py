@@ -15,7 +15,7 @@ from onnx_magic.runtime.sessions import Session, open_session
 
 def model_of(weights: dict[str, Any]) -> onnx_ir.Model:
     """x @ each weight, [40, 50] or [50, 40] transposed first."""
-    x = onnx_ir.Input("x", shape=onnx_ir.Shape(["n", 40]), type=onnx_ir.TensorType(onnx_ir.DataType.FLOAT))
+    x = onnx_ir.val("x", dtype=onnx_ir.DataType.FLOAT, shape=["n", 40])
     values, nodes = [], []
     for name, array in weights.items():
         value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(array, name=name))

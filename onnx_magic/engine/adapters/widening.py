@@ -30,9 +30,14 @@ def widen(model: onnx_ir.Model) -> int:
         if not any(value is not None and value.dtype == narrow for value in node.inputs):
             continue
         count += 1
+        wide = {
+            id(value): _cast(node, value, onnx_ir.DataType.FLOAT, before=True)
+            for value in dict.fromkeys(node.inputs)
+            if value is not None and value.dtype == narrow
+        }
         for place, value in enumerate(node.inputs):
-            if value is not None and value.dtype == narrow:
-                node.replace_input_with(place, _cast(node, value, onnx_ir.DataType.FLOAT, before=True))
+            if id(value) in wide:
+                node.replace_input_with(place, wide[id(value)])
         output = node.outputs[0]
         if output.dtype == narrow:
             output.dtype = onnx_ir.DataType.FLOAT

@@ -118,7 +118,7 @@ class _Maker:
         words = np.setdiff1d(np.arange(vocabulary.size), sorted(vocabulary.special))
         mask = np.ones((batch, past + length), np.int64)
         for row in range(1, batch if padding != "none" else 0):
-            gone = min(1 + row, past + length - 1)
+            gone = min(1 + (row + seed) % 3, past + length - 1)
             mask[row, :gone] = 0
         if padding == "right":
             mask = mask[:, ::-1].copy()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnx_magic.engine.generation.decoders import decoder_parts
+from onnx_magic.engine.generation.encoder_decoder_parts import encoder_decoder_parts
 from onnx_magic.engine.generation.parts import Part, Prompt
-from onnx_magic.engine.generation.prompts import decoder_prompts
+from onnx_magic.engine.generation.prompts import decoder_prompts, encoder_decoder_prompts
 
 if TYPE_CHECKING:
     from onnx_magic.engine.exporting import ExportRequest
@@ -28,5 +29,8 @@ class Kind:
     prompts: Callable[[ModelSource, ExportRequest], tuple[Prompt, ...]]
 
 
-KINDS: Mapping[str, Kind] = {"causal": Kind(decoder_parts, decoder_prompts)}
+KINDS: Mapping[str, Kind] = {
+    "causal": Kind(decoder_parts, decoder_prompts),
+    "encoder-decoder": Kind(encoder_decoder_parts, encoder_decoder_prompts),
+}
 """`TaskRow.graphs` → the kind; a task of one graph has none."""

@@ -67,6 +67,14 @@ def ort_cache_class() -> Any:
 
         is_linear = is_dummy = is_sliding
 
+        @property
+        def self_attention_cache(self) -> Any:
+            return _as_dynamic(self.past, "decoder")  # Whisper's generate reads both parts when it has ended
+
+        @property
+        def cross_attention_cache(self) -> Any:
+            return _as_dynamic(self.past, "encoder")
+
         def reorder_cache(self, beam_idx: Any) -> None:
             self.past = self.steps.select(self.past, beam_idx.cpu().numpy())
 
@@ -127,6 +135,23 @@ def cache_of(past: Any, steps: DecoderSteps, rows: int) -> Any:
     if past.get_seq_length() == 0:
         return kind(steps, steps.empty(rows))
     return kind(steps, steps.given(_values_of(parts, steps)))
+
+
+def _as_dynamic(past: Past, side: str) -> Any:
+    """One part of an encoder-decoder's past as a cache of PyTorch's, in the same memory.
+
+    Raises:
+        AttributeError: the past has no such part, as that of a decoder alone.
+    """
+    import torch
+
+    from onnx_magic.engine.generation.caches import filled_cache
+
+    names = [name for name in past.values if f".{side}." in name]
+    if not names:
+        raise AttributeError(f"this cache has no {side} part")
+    tensors = [torch.utils.dlpack.from_dlpack(past.values[name]) for name in names]
+    return filled_cache(list(zip(tensors[::2], tensors[1::2], strict=True)))
 
 
 def _values_of(parts: tuple[Any, ...], steps: DecoderSteps) -> dict[str, OrtValue]:

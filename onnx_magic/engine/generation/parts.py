@@ -48,14 +48,16 @@ class Part:
         flat: The model as a function of the graph's inputs, named as optimum and transformers.js name them.
         examples: Inputs that are traced, with the axes named.
         output_axes: The outputs' axes: `{output: {axis: name}}`.
-        walk: The runs that prove it.
+        walk: The runs that prove it; `None`: it is proven as a graph of one forward is.
+        maker: What made its inputs, for graphs that are put together from this one.
     """
 
     role: str
     flat: FlatModel
     examples: Examples
     output_axes: Mapping[str, Mapping[int, str]]
-    walk: Walk
+    walk: Walk | None
+    maker: Any = None
 
 
 @dataclass(frozen=True, eq=False)
