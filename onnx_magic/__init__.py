@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnx_magic.records.views import GraphView
     from onnx_magic.verbs.compare import compare
     from onnx_magic.verbs.export import export
+    from onnx_magic.verbs.generate import generate
     from onnx_magic.verbs.load import load
     from onnx_magic.verbs.plan import plan
     from onnx_magic.verbs.run import run
@@ -47,6 +48,7 @@ _HOMES = {
     "Validation": "records.results",
     "compare": "verbs.compare",
     "export": "verbs.export",
+    "generate": "verbs.generate",
     "load": "verbs.load",
     "plan": "verbs.plan",
     "run": "verbs.run",
@@ -74,6 +76,7 @@ __all__ = [
     "__version__",
     "compare",
     "export",
+    "generate",
     "load",
     "load_ipython_extension",
     "plan",

@@ -68,6 +68,8 @@ class Token:
 Event: TypeAlias = StageStarted | StageDone | Progress | LogLine | Token | Finding
 Sink: TypeAlias = Callable[[Event], None]
 
+Mark: TypeAlias = "contextvars.Token[tuple[Sink, ...]]"
+
 _sinks: contextvars.ContextVar[tuple[Sink, ...]] = contextvars.ContextVar("onnx_magic_sinks", default=())
 
 
@@ -81,11 +83,25 @@ class StageNote:
 @contextlib.contextmanager
 def listening(sink: Sink) -> Iterator[None]:
     """Send every event of the block to `sink`, beside the sinks that listen already."""
-    token = _sinks.set((*_sinks.get(), sink))
+    mark = listen(sink)
     try:
         yield
     finally:
-        _sinks.reset(token)
+        unlisten(mark)
+
+
+def listen(sink: Sink) -> Mark:
+    """Send every event to `sink` from now on, until `unlisten`; `listening` where there is a block."""
+    return _sinks.set((*_sinks.get(), sink))
+
+
+def unlisten(mark: Mark) -> None:
+    """Let the sinks be those of before `listen`.
+
+    Raises:
+        ValueError: `listen` was called in another context (another task).
+    """
+    _sinks.reset(mark)
 
 
 def is_heard() -> bool:

@@ -13,6 +13,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,6 +181,55 @@ def tiny_checkpoint(tmp_path: Path, tiny_bert: Callable[..., Any], tiny_tokenize
     model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny seeded GPT-2 with a tokenizer of bytes, and its export: `writer.model`, `.tokenizer`, `.folder`.
+
+    Its weights are spread so wide that it writes more than one token, and its 64 positions end soon. `.load()` opens
+    the folder anew. The export was not verified here: tests/engine/generation does that.
+    """
+    import onnx_magic
+
+    home = tmp_path_factory.mktemp("writer")
+    model, tokenizer = make_writer()
+    model.save_pretrained(home / "writer")
+    tokenizer.save_pretrained(home / "writer")
+    exported = onnx_magic.export(home / "writer", output=home / "writer-onnx", validate=False)
+    exported.release()
+    return SimpleNamespace(
+        model=model, tokenizer=tokenizer, folder=exported.path, load=lambda: onnx_magic.load(exported.path)
+    )
+
+
+def make_writer() -> tuple[Any, Any]:
+    """The model and the tokenizer of `writer`."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    letters = ["<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    merges = [("h", "e"), ("t", "he"), ("Ġ", "t"), ("Ġ", "a"), ("o", "n"), ("Ġt", "he")]
+    vocabulary = {token: number for number, token in enumerate([*letters, *(a + b for a, b in merges)])}
+    backend = Tokenizer(models.BPE(vocabulary, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|end|>", eos_token="<|end|>", padding_side="left"
+    )
+    torch.manual_seed(1)
+    config = GPT2Config(
+        vocab_size=len(vocabulary),
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        initializer_range=0.5,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return GPT2LMHeadModel(config).eval(), tokenizer
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "onnx_magic"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 PUBLIC = {
-    "functions": {"compare", "export", "load", "plan", "run", "tasks", "view"},
+    "functions": {"compare", "export", "generate", "load", "plan", "run", "tasks", "view"},
     "hooks": {"load_ipython_extension", "unload_ipython_extension"},
     "errors": {"OnnxMagicError"},
     "records": {

@@ -161,4 +161,6 @@ def _with_tokens(
         row.detail = ", ".join(str(one.agreement) for one in proof.comparisons if one.agreement is not None)
     order = {"failure": 0, "warning": 1, "note": 2}
     findings = sorted((*verdict.findings, *proof.findings), key=lambda finding: order[finding.level])
-    return replace(verdict, comparisons=(*verdict.comparisons, *proof.comparisons), findings=tuple(findings))
+    # Behind the traced run: tokens are what a person looks for first.
+    first, *others = verdict.comparisons
+    return replace(verdict, comparisons=(first, *proof.comparisons, *others), findings=tuple(findings))

@@ -22,7 +22,7 @@ from onnx_magic.engine.swapping import StandIn, SwappedCall, exported_fingerprin
 from onnx_magic.engine.timing import Stopwatch
 from onnx_magic.engine.watching import ModuleCall, Watch, architecture_of
 from onnx_magic.errors import OnnxMagicError, UsageError
-from onnx_magic.records.latency import Latency
+from onnx_magic.records.latency import Latency, Timing
 from onnx_magic.records.results import Comparison, RunResult, SideBySide, VariantAnswer
 from onnx_magic.runtime.feeds import fit_feed
 from onnx_magic.runtime.running import FeedPlan, build_feed, decode_outputs
@@ -192,6 +192,8 @@ def both_answers(
     provider: str | None = None,
     variants: Mapping[str, ExportedModel] | None = None,
     timed: bool = False,
+    asked: Mapping[str, Any] | None = None,
+    full_text: bool = True,
 ) -> SideBySide | RunResult:
     """PyTorch's and ONNX Runtime's answer to one input; ONNX Runtime's alone, with a note, when no model is live.
 
@@ -203,14 +205,17 @@ def both_answers(
         provider: Execution provider.
         variants: Further forms that answer beside it, by name.
         timed: Whether to measure how long each side takes.
+        asked: Generation options.
+        full_text: Whether a generated text begins with its prompt.
 
     Raises:
         FeedError: the inputs do not fit the graph.
         SwapError: `model` is another one.
         VerificationError: the live model has changed since the export.
     """
-    if generates(exported.opened, inputs, {}):
-        return _both_generated(exported, inputs, model, top_k, provider)
+    if generates(exported.opened, inputs, asked or {}):
+        wanted = {**(asked or {}), "top_k": top_k}
+        return _both_generated(exported, inputs, wanted, model, full_text, timed, variants or {}, provider)
     plan = build_feed(exported.opened, inputs)
     session = exported.opened.session(provider)
     started = time.perf_counter()
@@ -236,21 +241,45 @@ def both_answers(
 
 
 def _both_generated(
-    exported: ExportedModel, inputs: Any, model: Any, top_k: int | None, provider: str | None
+    exported: ExportedModel,
+    inputs: Any,
+    asked: Mapping[str, Any],
+    model: Any,
+    full_text: bool,
+    timed: bool,
+    variants: Mapping[str, ExportedModel],
+    provider: str | None,
 ) -> SideBySide | RunResult:
-    """What both sides go on with, greedily unless the model's own settings sample; token by token."""
+    """What every side goes on with, and how far their tokens agree."""
     from onnx_magic.engine.generation.continuing import continued, in_pytorch
 
-    opened, asked = exported.opened, {"top_k": top_k}
+    opened = exported.opened
     if model is not None:
         refuse_other_model(exported, swap_target(model))
     live = swap_target(model) if model is not None else exported.source.model if exported.source else None
-    actual = continued(opened, inputs, asked, provider=provider, live=live)
+    if live is None and (variants or timed):
+        raise UsageError(f"{NO_PYTORCH}, which variants= and time= compare with", fix="model=<the live model>")
+    actual = continued(opened, inputs, asked, full_text=full_text, provider=provider, live=live)
     if live is None:
         return replace(actual, notes=(*actual.notes, NO_PYTORCH))
-    expected = in_pytorch(opened, inputs, asked, live)
-    compared = compare_outputs("tokens", expected.outputs, actual.outputs, actual.feed, task=None)
-    return SideBySide(expected, actual, (compared,), actual.notes, top_k=top_k)
+    expected = in_pytorch(opened, inputs, asked, live, full_text=full_text)
+    others: dict[str, VariantAnswer] = {}
+    for name, variant in variants.items():
+        with _told(others, name, "given"):
+            answer = continued(variant.opened, inputs, asked, full_text=full_text, provider=provider, live=live)
+            others[name] = VariantAnswer(answer, (_compared_tokens(expected, answer),), answer.notes)
+    sides = {"PyTorch": expected, "ONNX Runtime": actual, **{name: other.answer for name, other in others.items()}}
+    latency = Latency(tuple(_rate(name, side) for name, side in sides.items() if isinstance(side, RunResult)))
+    compared = (_compared_tokens(expected, actual),)
+    return SideBySide(expected, actual, compared, actual.notes, others, latency if timed else None)
+
+
+def _compared_tokens(expected: RunResult, actual: RunResult) -> Comparison:
+    return compare_outputs("tokens", expected.outputs, actual.outputs, actual.feed, task=None)
+
+
+def _rate(name: str, side: RunResult) -> Timing:
+    return Timing(name, side.provider, None, side.seconds, side.seconds, side.seconds, 1, side.tokens)
 
 
 def _variant_answer(

@@ -28,6 +28,8 @@ from onnx_magic.records.results import Comparison, Validation
 from onnx_magic.runtime.sessions import Session, open_session
 
 if TYPE_CHECKING:
+    import torch
+
     from onnx_magic.engine.adapters.torch_export import Assumption
     from onnx_magic.engine.planning import Prepared
 
@@ -157,7 +159,7 @@ def validate(
         The verdict. Nothing is raised for a broken graph: it is what was to be found out.
     """
     by_dtype = tolerances(atol, rtol)
-    session, checks, findings = open_checked(path)
+    session, checks, findings = open_checked(path, prepared.flat.model)
     tried: list[Tried] = []
     if session is not None:
         tried, skipped = _run_cases(session, prepared, cases(prepared.examples, assumptions), by_dtype)
@@ -173,16 +175,23 @@ def validate(
     )
 
 
-def open_checked(path: Path) -> tuple[Session | None, dict[str, bool], list[Finding]]:
+def open_checked(path: Path, model: torch.nn.Module) -> tuple[Session | None, dict[str, bool], list[Finding]]:
     """Check a file and open it: the session (`None` when ONNX Runtime refuses it), the checks, what they found."""
     checks, findings = check_file(path)
     try:
         session = Session(open_session(path))
     except OnnxMagicError as error:
         # The file still lies in a folder that will be gone.
-        refused = Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix)
+        fix = (
+            "%onnx_export model.float()  # ONNX Runtime has few bfloat16 kernels" if _is_bfloat16(model) else error.fix
+        )
+        refused = Finding("graph-refused", error.what.replace(str(path), path.name), fix=fix)
         return None, {**checks, "onnxruntime session": False}, [*findings, refused]
     return session, {**checks, "onnxruntime session": True}, findings
+
+
+def _is_bfloat16(model: torch.nn.Module) -> bool:
+    return any(str(parameter.dtype) == "torch.bfloat16" for parameter in model.parameters())
 
 
 def check_file(path: Path) -> tuple[dict[str, bool], list[Finding]]:

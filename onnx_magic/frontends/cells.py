@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the first line of `%%onnx_run` says beside the exported model; see `options.py`."""
+    """What the first line of `%%onnx_run` says beside the exported model; see `options.py`.
+
+    Args:
+        asked: Generation options.
+    """
 
     model: Any = None
     once: bool = False
@@ -40,6 +44,15 @@ class RunOptions:
     provider: str | None = None
     variants: tuple[str, ...] = ()
     time: bool = False
+    full_text: bool = True
+    asked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> RunOptions:
+        """The options of a line; those that are not of the cell itself say how to generate."""
+        own = {option.name for option in dataclasses.fields(cls)}
+        asked = {name: value for name, value in values.items() if name not in own}
+        return cls(**{name: value for name, value in values.items() if name in own}, asked=asked)
 
 
 def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], body: str) -> SideBySide | RunResult:
@@ -67,11 +80,12 @@ def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], bod
     from onnx_magic.engine.replaying import both_answers, called_model, timed_call, watched_class
     from onnx_magic.engine.watching import watch_modules
 
-    target, options = as_exported(exported), RunOptions(**values)
+    target, options = as_exported(exported), RunOptions.read(values)
     variants = named_variants(target, options.variants)
     how: dict[str, Any] = {"top_k": options.top_k, "provider": options.provider, "variants": variants}
+    texts: dict[str, Any] = {"asked": options.asked, "full_text": options.full_text}
     if options.lines:
-        return both_answers(target, _samples(body), model=options.model, timed=options.time, **how)
+        return both_answers(target, _samples(body), model=options.model, timed=options.time, **how, **texts)
     cell = Cell.read(shell, body, "%%onnx_run")
     before, states = dict(shell.user_ns), RandomStates.now()
     with watch_modules(watched_class(target, options.model)) as watch:
@@ -81,9 +95,15 @@ def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], bod
             f"{trained}; the second run would train it again", fix="call the model in a cell of its own, after training"
         )
     model = called_model(target, watch, options.model)
+    if model is not None and options.asked:
+        name = next(iter(options.asked))
+        raise UsageError(
+            f"the cell calls the model itself: {name} is for a cell that ends in a text to go on with",
+            fix=f"model.generate(..., {name}={options.asked[name]!r})",
+        )
     if model is None:
         _refuse_no_input(target, watch, value)
-        return both_answers(target, value, model=options.model, timed=options.time, **how)
+        return both_answers(target, value, model=options.model, timed=options.time, **how, **texts)
     watch = watch.only(model)
     generating = is_generator(target.opened)
     if options.once and generating:

@@ -36,6 +36,7 @@ from onnx_magic.frontends.showing import (
     place_of_call,
     shorten,
 )
+from onnx_magic.frontends.streaming import CellStream
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -115,6 +116,7 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell=shell)
         self.showing = Showing(shell)
+        self.stream = CellStream(shell)
         self.matcher = matcher(lambda: shell.user_ns)
 
     def call(self, row: VerbRow, line: str, cell: str | None, local_ns: dict[str, Any] | None) -> Any:
@@ -227,6 +229,8 @@ def register(shell: InteractiveShell) -> None:
     _drop_unreadable(shell)
     magics = OnnxMagics(shell)
     shell.register_magics(magics)
+    shell.events.register("pre_run_cell", magics.stream.before_cell)
+    shell.events.register("post_run_cell", magics.stream.after_cell)
     shell.events.register("post_run_cell", magics.showing.after_cell)
     if shell.Completer is not None:
         shell.Completer.custom_matchers.append(magics.matcher)
@@ -255,6 +259,9 @@ def unregister(shell: InteractiveShell) -> None:
     for kind, named in magics.magics.items():
         for name in named:
             manager.magics[kind].pop(name, None)
+    shell.events.unregister("pre_run_cell", magics.stream.before_cell)
+    shell.events.unregister("post_run_cell", magics.stream.after_cell)
+    magics.stream.close()
     shell.events.unregister("post_run_cell", magics.showing.after_cell)
     shell.configurables[:] = [entry for entry in shell.configurables if entry is not magics]
     if shell.Completer is not None:

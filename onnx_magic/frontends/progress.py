@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO, TypeAlias
 
+from onnx_magic.display.growing import GENERATE, GrowingText
 from onnx_magic.display.progress import StageBoard
 from onnx_magic.events import Event, Progress, StageDone, StageStarted, Token, listening
 
-Draw: TypeAlias = Callable[[StageBoard], None]
+Draw: TypeAlias = Callable[[StageBoard | GrowingText], None]
 
 _STEP = 0.1
 """Seconds between two drawings of a stage's steps; stages that begin or end are always drawn."""
@@ -30,6 +31,7 @@ class Watch:
 
     def __init__(self, draw: Draw | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.board = StageBoard(clock=clock)
+        self.text = GrowingText(clock)
         self.draw, self.clock, self.drawn = draw, clock, float("-inf")
         self.running: list[str] = []
         self.interrupted: str | None = None
@@ -46,12 +48,14 @@ class Watch:
         """Draw the seconds of the stage that runs, when nothing else was drawn for a while."""
         with self._lock:
             now = self.clock()
-            if self.draw and self.running and not self._closed and now - self.drawn >= _TICK / 2:
+            quiet = now - self.drawn >= _TICK / 2 and GENERATE not in self.running
+            if self.draw and self.running and not self._closed and quiet:
                 self.drawn = now
                 self.draw(self.board)
 
     def _hear(self, event: Event) -> None:
         self.board.feed(event)
+        self.text.feed(event)
         match event:
             case StageStarted(name):
                 self.running.append(name)
@@ -65,10 +69,10 @@ class Watch:
                     self.interrupted = name
         now = self.clock()
         steps = isinstance(event, Progress | Token)
-        if self.draw and isinstance(event, StageStarted | StageDone | Progress):
+        if self.draw and isinstance(event, StageStarted | StageDone | Progress | Token):
             if not steps or now - self.drawn >= _STEP:
                 self.drawn = now
-                self.draw(self.board)
+                self.draw(self.text if isinstance(event, Token) else self.board)
 
     @property
     def stage(self) -> str | None:
@@ -125,7 +129,7 @@ def line_on(stream: TextIO) -> Draw | None:
 
     encoding = stream.encoding or "utf-8"
 
-    def draw(board: StageBoard) -> None:
+    def draw(board: StageBoard | GrowingText) -> None:
         line = board.bundle()["text/plain"].encode(encoding, "replace").decode(encoding)
         with contextlib.suppress(OSError):  # a terminal that has gone away must not end an export
             stream.write(f"\r\x1b[K{line}")

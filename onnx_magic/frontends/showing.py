@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.display.failures import error_text
+from onnx_magic.display.growing import GrowingText
 from onnx_magic.display.progress import EMPTY, StageBoard
 from onnx_magic.frontends.progress import Draw, Watch, line_on
 
@@ -98,7 +99,7 @@ def board_of(shell: InteractiveShell) -> Draw | None:
         return line_on(sys.stderr)
     handle = Handle(shell, EMPTY, {})
 
-    def draw(board: StageBoard) -> None:
+    def draw(board: StageBoard | GrowingText) -> None:
         handle.update(board.bundle())
 
     return draw

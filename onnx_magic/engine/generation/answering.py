@@ -170,7 +170,7 @@ def _says_nothing(name: str, value: Any, tokens: int, length: int) -> bool:
     import torch
 
     if not isinstance(value, torch.Tensor):
-        return False
+        return not isinstance(value, bool | list | tuple)  # generate() hands a tokenizer through, which is ignored
     if name.endswith("attention_mask"):
         return bool((value == 1).all())
     if name == "position_ids":

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_magic.engine.generation.answering import NO_PAST
-from onnx_magic.engine.generation.continuing import full_tokenizer, seeded
+from onnx_magic.engine.generation.continuing import GENERATE, full_tokenizer, seeded
 from onnx_magic.engine.generation.hosted import generated, has_transformers, hosted
 from onnx_magic.engine.generation.streaming import streamer
 from onnx_magic.errors import FeedError, UsageError
+from onnx_magic.events import stage
 from onnx_magic.runtime.folder import OpenedFolder
 from onnx_magic.runtime.generating import decoder_steps, generate_ids, is_generator
 from onnx_magic.runtime.generation_settings import check_asked, settings_of
@@ -51,7 +52,7 @@ def tokens_of(
     model = hosted(opened, provider, live)
     if "streamer" not in options and prompt is not None and (stream := _stream(opened, model, prompt, options)):
         options["streamer"] = stream
-    with seeded(seed):
+    with seeded(seed), stage(GENERATE):
         return generated(model, opened, {name: _tensor(value) for name, value in arrays.items()}, options)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from onnx_magic.engine.capturing import CapturedCalls
 from onnx_magic.engine.examples import BATCH, SEED, longest_sequence, read_vocabulary
 from onnx_magic.engine.generation.encoder_decoders import encoder_flat
 from onnx_magic.engine.generation.parts import Prompt
@@ -142,6 +143,10 @@ def _prefix(source: ModelSource) -> str:
 
 
 def _given(source: ModelSource, given: Any) -> list[list[int]]:
+    if isinstance(given, CapturedCalls):
+        # What a cell gave to `generate`: its first call of the model reads the whole prompt.
+        args, kwargs = given.call
+        given = kwargs.get("input_ids", args[0] if args else None)
     if isinstance(given, str):
         given = [given]
     if isinstance(given, list | tuple) and given and all(isinstance(text, str) for text in given):

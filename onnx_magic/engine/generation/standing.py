@@ -67,6 +67,8 @@ class GeneratorStandIn:
         started = time.perf_counter()
         try:
             output = self.answering.forward(given)
+        except SwapError:  # what the graph cannot give: the cell is wrong, not the run
+            raise
         except OnnxMagicError as error:
             self.report.failures.append(error)
             raise

@@ -69,3 +69,13 @@ def test_texts_without_a_tokenizer_are_refused(source: Any) -> None:
 def test_what_is_no_prompt_is_refused(source: Any) -> None:
     with pytest.raises(InputsError, match="are prompts: texts, or token ids"):
         decoder_prompts(source, ExportRequest(source.model, inputs=np.ones((2, 3), np.float32)))
+
+
+def test_what_a_cell_gave_to_generate(source: Any) -> None:
+    import torch
+
+    from onnx_magic.engine.capturing import capture_calls
+
+    with capture_calls(source.model) as capture:
+        source.model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3)
+    assert rows(decoder_prompts(source, ExportRequest(source.model, inputs=capture.calls))) == [[5, 6, 7]]
