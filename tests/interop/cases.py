@@ -94,7 +94,7 @@ def t5() -> Any:
         num_layers=2,
         num_heads=4,
         decoder_start_token_id=0,
-        initializer_factor=8.0,
+        initializer_factor=2.0,
         **sizes,
     )
     return T5ForConditionalGeneration(config)
