@@ -35,6 +35,42 @@ GPT = {**TOKENS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
 FALCON = {**TOKENS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_hidden_size": 64}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
+STARTS = {**TOKENS, "decoder_start_token_id": 1}
+SIDES = {
+    f"{side}_{what}": value
+    for side in ("encoder", "decoder")
+    for what, value in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 64))
+}
+BART = {**STARTS, **SIDES, "d_model": 32, "max_position_embeddings": 128}
+T5 = {**STARTS, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+WHISPER = {
+    **STARTS,
+    **SIDES,
+    "d_model": 32,
+    "num_mel_bins": 8,
+    "max_source_positions": 50,
+    "max_target_positions": 64,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
+VIT = {"model_type": "vit", **PLAIN, "image_size": 32, "patch_size": 8}
+TROCR = {**TOKENS, "d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 64}
+CTC = {
+    **PLAIN,
+    "conv_dim": (16,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+LAYERS = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+TEXT, SPEECH, IMAGE = "text2text-generation", "automatic-speech-recognition", "image-to-text"
+
+
+def captions(**decoder: Any) -> dict[str, Any]:
+    """The config of a vision-encoder-decoder."""
+    decoder |= {"is_decoder": True, "add_cross_attention": True}
+    return {**STARTS, "encoder": VIT, "decoder": decoder}
+
+
 ROWS: dict[str, tuple[str, dict[str, Any], str]] = {
     "gpt2": ("gpt2", GPT, CAUSAL),
     "gpt_neo": (
@@ -78,6 +114,22 @@ ROWS: dict[str, tuple[str, dict[str, Any], str]] = {
     "smollm3": ("smollm3", {**GROUPED, "num_hidden_layers": 4}, CAUSAL),
     "mixtral": ("mixtral", {**GROUPED, **EXPERTS}, CAUSAL),
     "gpt_oss": ("gpt_oss", {**SLIDING, **EXPERTS, "layer_types": ["sliding_attention", "full_attention"]}, CAUSAL),
+    "t5": ("t5", T5, TEXT),
+    "t5 (gated)": ("t5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, TEXT),
+    "mt5": ("mt5", T5, TEXT),
+    "bart": ("bart", BART, TEXT),
+    "mbart": ("mbart", BART, "translation"),
+    "marian": ("marian", BART, "translation"),
+    "pegasus": ("pegasus", BART, "summarization"),
+    "m2m_100": ("m2m_100", BART, "translation"),
+    "whisper": ("whisper", WHISPER, SPEECH),
+    "vit + gpt2": ("vision-encoder-decoder", captions(model_type="gpt2", **GPT), IMAGE),
+    "vit + bert": ("vision-encoder-decoder", captions(model_type="bert", **{**PLAIN, "hidden_size": 16}), IMAGE),
+    "vit + trocr": ("vision-encoder-decoder", captions(model_type="trocr", **TROCR), IMAGE),
+    "wav2vec2": ("wav2vec2", CTC, SPEECH),
+    "wav2vec2 (layer norm, mask)": ("wav2vec2", {**CTC, **LAYERS}, SPEECH),
+    "hubert": ("hubert", CTC, SPEECH),
+    "hubert (layer norm, mask)": ("hubert", {**CTC, **LAYERS}, SPEECH),
 }
 """`{name: (model_type, config of a tiny model, task)}`."""
 
@@ -93,7 +145,9 @@ def tiny_model(model_type: str, overrides: dict[str, Any], task: str) -> Any:
 
     torch.manual_seed(SEED)
     config = transformers.AutoConfig.for_model(model_type, **overrides)
-    model = getattr(transformers, TASKS[task].auto_class).from_config(config).eval()
+    heads = TASKS[task].heads
+    head = next(h for h in heads if model_type in getattr(transformers.models.auto.modeling_auto, h.mapping))
+    model = getattr(transformers, head.auto_class).from_config(config).eval()
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
             spread = 1.0 if "emb" in name else 1.5 / parameter.shape[-1] ** 0.5

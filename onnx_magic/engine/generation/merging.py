@@ -4,6 +4,10 @@ An encoder-decoder's first step makes keys and values of the encoder's states; t
 `merge_decoders` puts both graphs into the branches of one `If`, their weights beside it, each once:
 `decoder_model_merged.onnx` as transformers.js and optimum-onnx know it. `share_weights` is for those who want the pair
 of files: the second names its weights in the first one's data file.
+
+An embedding that the encoder shares with the decoder stands in both files: transformers.js mounts for each graph the
+data file of its own name alone, so that one file for both could be loaded by optimum-onnx, and not by it. It costs the
+embedding's size: 66 MB of T5-small's 308.
 """
 
 from __future__ import annotations
