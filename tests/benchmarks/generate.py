@@ -46,6 +46,17 @@ folder, batch, threads, prompt, new = sys.argv[1], *map(int, sys.argv[2:6])
 ids = numpy.random.default_rng(0).integers(1, 8000, (batch, prompt))
 """
 
+# ONNX Runtime asks neither OMP_NUM_THREADS nor the process's affinity how many threads to start, and they spin.
+SAME_THREADS = """
+import onnxruntime
+make = onnxruntime.SessionOptions
+def with_threads():
+    made = make()
+    made.intra_op_num_threads = threads
+    return made
+onnxruntime.SessionOptions = with_threads
+"""
+
 SIDES = {
     "PyTorch": """
 import torch, transformers
@@ -57,7 +68,8 @@ mask = torch.ones_like(inputs)
 def call():
     return model.generate(input_ids=inputs, attention_mask=mask, **options)[:, prompt:].tolist()
 """,
-    "generate": """
+    "generate": SAME_THREADS
+    + """
 import torch, onnx_magic
 torch.set_num_threads(threads)
 exported = onnx_magic.load(f"{folder}/model-onnx")
@@ -67,7 +79,8 @@ options = dict(max_new_tokens=new, do_sample=False, pad_token_id=0)
 def call():
     return exported.generate(input_ids=inputs, attention_mask=mask, **options)[:, prompt:].tolist()
 """,
-    "run": """
+    "run": SAME_THREADS
+    + """
 import onnx_magic
 exported = onnx_magic.load(f"{folder}/model-onnx")
 def call():
