@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from onnx_magic.engine.comparing import compare_outputs, diff_output, tolerances
+from onnx_magic.engine.comparing import compare_outputs, diff_output, noise_scale, tolerances
 
 ONE = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 
@@ -84,3 +84,24 @@ def test_another_label_fails_although_the_numbers_are_close() -> None:
 def test_the_users_tolerance_is_for_all_dtypes() -> None:
     atol, rtol = tolerances(0.5, None)
     assert set(atol.values()) == {0.5} and rtol["float32"] == 1e-3
+
+
+def test_the_absolute_tolerance_grows_with_the_output() -> None:
+    expected = np.float32([20.0, -20.0, 0.0])
+    near = expected + np.float32([0, 0, 5e-4])  # what float32 sums of terms around 20 leave
+    assert diff_output("y", expected, near).passed and diff_output("y", expected, near).atol == pytest.approx(1.6e-3)
+    assert not diff_output("y", expected / 20, near / 20 + np.float32([0, 0, 4e-4])).passed
+    assert not diff_output("y", expected, expected + np.float32([0, 0, 5e-3])).passed
+    asked = {"float32": 2e-4}
+    assert not diff_output("y", expected, near, atol=asked).passed, "what the user asks for is what is asked"
+
+
+@pytest.mark.parametrize("fill", [np.finfo(np.float32).min, -np.inf, np.nan])
+def test_masks_do_not_make_the_tolerance_grow(fill: float) -> None:
+    expected = np.float32([fill, 0.5, 0.5])
+    assert noise_scale(expected) == 1.0
+    assert not diff_output("y", expected, expected + np.float32([0, 1e-2, 0])).passed
+
+
+def test_the_tolerance_grows_no_further_than_sixteen_times() -> None:
+    assert noise_scale(np.full(9, 1e4, np.float32)) == 16.0

@@ -22,7 +22,7 @@ from onnx_magic.errors import UsageError
 from onnx_magic.records.benchmarks import PYTORCH, Contender, Load
 from onnx_magic.records.results import Array
 from onnx_magic.runtime.running import build_feed
-from onnx_magic.runtime.sessions import find_provider
+from onnx_magic.runtime.sessions import find_provider, told_threads
 from onnx_magic.runtime.taking_turns import Contestant
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ class Settings:
 
 def usual_threads() -> int:
     """The threads both sides get unless told otherwise: OMP_NUM_THREADS, else the cores this process may use."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdecimal() and int(told) > 0:
-        return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return told_threads() or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def make_loads(
