@@ -68,12 +68,14 @@ class ExportedModel:
         *,
         outcome: ExportOutcome | None = None,
         parent: ExportedModel | None = None,
+        kin: ExportedModel | None = None,
         made: VariantOutcome | None = None,
     ) -> None:
         self.opened = opened
         self._outcome = outcome
         self._source = outcome.source if outcome else None
         self._parent = parent
+        self._kin = kin or parent  # whose live source it shares
         self._made = made
         self._variants: dict[str, tuple[Any, ExportedModel]] = {}
 
@@ -144,7 +146,7 @@ class ExportedModel:
         known = self._variants.get(name or "")
         if known is None or known[0] != mark:
             opened = self.opened.of_variant(name, {role: read_graph(path) for role, path in files.items()})
-            known = (mark, ExportedModel(opened, parent=self if name and self.variant is None else None))
+            known = (mark, ExportedModel(opened, kin=self))
             self._variants[name or ""] = known
         return known[1]
 
@@ -196,15 +198,15 @@ class ExportedModel:
     @property
     def live(self) -> FlatModel | None:
         """The live model as a function of the graph's inputs, until `release()`; a variant has its parent's."""
-        if self._outcome is None and self._parent is not None:
-            return self._parent.live
+        if self._outcome is None and self._kin is not None:
+            return self._kin.live
         return self._outcome.flat if self._outcome else None
 
     @property
     def examples(self) -> Examples | None:
         """The inputs that the export was proven with, until `release()`; a variant has its parent's."""
-        if self._outcome is None and self._parent is not None:
-            return self._parent.examples
+        if self._outcome is None and self._kin is not None:
+            return self._kin.examples
         return self._outcome.examples if self._outcome else None
 
     @property

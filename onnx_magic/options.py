@@ -402,6 +402,21 @@ Level = Annotated[
         per_call=True,
     ),
 ]
+AlsoOptimize = Annotated[
+    str | None,
+    Option(
+        "Make an optimized variant too, at this level.", choices=("fusions", "basic", "extended", "all"), per_call=True
+    ),
+]
+AlsoQuantize = Annotated[
+    str | tuple[str, ...] | None,
+    Option(
+        "Make these variants too, with commas between: int8, uint8, fp16, q4, q4f16.",
+        parse=parse_names,
+        metavar="MODES",
+        per_call=True,
+    ),
+]
 Disable = Annotated[
     str | tuple[str, ...] | None,
     Option(

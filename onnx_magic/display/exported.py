@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx_magic.display.axes import axes_table
 from onnx_magic.display.blocks import Beside, Block, Blocks, Cell, Column, Facts, Table
+from onnx_magic.display.made import made_facts, made_items, made_sentence, made_tables
 from onnx_magic.display.stages import ticks
 from onnx_magic.display.verdict import validation_tables, verdict_blocks
 from onnx_magic.display.wording import path_text, plural, size
@@ -14,15 +15,20 @@ _TIMES = "(times: exported.stages)"
 
 def report_blocks(report: ExportReport) -> Blocks:
     """Verdict, findings, axes, shapes tried, facts. Nothing in it varies between runs."""
-    blocks: list[Block] = [*verdict_blocks(report.validation, report.findings)]
+    made = report.made
+    begins = made_sentence(made) if made else ""
+    blocks: list[Block] = [*verdict_blocks(report.validation, report.findings, begins)]
+    blocks += made_items(made) if made else []
     several = len(report.graphs) > 1
     tables = [
         axes_table(g.inputs, g.outputs, report.decisions, title=name if several else "tensor", more="exported.graphs")
         for name, g in report.graphs.items()
     ]
-    tables += validation_tables(report.validation)
+    tables += made_tables(made) if made else []
+    tables += validation_tables(report.validation, made.against if made else "PyTorch")
     blocks += [Beside(tuple(tables))] if tables else []
     blocks.append(Facts(tuple(_made_of(report))))
+    blocks += [made_facts(made)] if made else []
     blocks += [_graph_facts(name, graph, several=several) for name, graph in report.graphs.items()]
     if not report.graphs:
         blocks.append(Facts((Cell(path_text(report.folder), mono=True, limit=200),)))

@@ -26,8 +26,12 @@ def validation_blocks(validation: Validation) -> Blocks:
     return [*verdict_blocks(validation), *validation_tables(validation)]
 
 
-def verdict_blocks(validation: Validation, findings: Sequence[Finding] = ()) -> Blocks:
-    """The verdict, then each finding (of the validation, and `findings` of the export) in its own sentence."""
+def verdict_blocks(validation: Validation, findings: Sequence[Finding] = (), begins: str = "") -> Blocks:
+    """The verdict, then each finding (of the validation, and `findings` of the export) in its own sentence.
+
+    Args:
+        begins: How the sentence of a good verdict begins: what agrees with what.
+    """
     found = tuple(dict.fromkeys((*validation.findings, *findings)))
     failures = tuple(f for f in found if f.level == "failure")
     if validation.status == "failed" or (validation.status == "verified" and failures):
@@ -35,7 +39,7 @@ def verdict_blocks(validation: Validation, findings: Sequence[Finding] = ()) -> 
     elif validation.status == "unchecked":
         told, verdict = _unchecked(validation, found)
     else:
-        told, verdict = None, Verdict("good", "verified", _agreement_sentence(validation.comparisons))
+        told, verdict = None, Verdict("good", "verified", _agreement_sentence(validation.comparisons, begins))
     return [verdict, *finding_items(f for f in found if f is not told)]
 
 
@@ -52,7 +56,7 @@ def finding_item(finding: Finding) -> Item:
     return Item(tone, word, finding.sentence, finding.fix, place)
 
 
-def validation_tables(validation: Validation) -> list[Table]:
+def validation_tables(validation: Validation, against: str = "PyTorch") -> list[Table]:
     """The table of shapes tried; empty when none was."""
     tried = validation.comparisons
     if not tried:
@@ -62,7 +66,7 @@ def validation_tables(validation: Validation) -> list[Table]:
     columns += [Column(kind)] if kind else []
     return [
         Table(
-            "shapes tried: ONNX Runtime against PyTorch",
+            f"shapes tried: ONNX Runtime against {against}",
             (*columns, Column("result")),
             tuple(_shape_row(comparison, bool(kind)) for comparison in tried),
             more="exported.validation.to_frame()",
@@ -138,14 +142,14 @@ def _shape_row(comparison: Comparison, with_agreement: bool) -> tuple[Cell, ...]
     return (*cells, outcome(comparison))
 
 
-def _agreement_sentence(tried: Sequence[Comparison]) -> str:
+def _agreement_sentence(tried: Sequence[Comparison], begins: str = "") -> str:
     """`ONNX Runtime agrees with PyTorch at 6 shapes, 5 of them never traced`, and how closely."""
     distinct = {tuple(sorted((name, tuple(shape)) for name, shape in c.shapes.items())) for c in tried}
     if len(distinct) > 1:
         where = f"at {len(distinct)} shapes, {len(distinct) - 1} of them never traced"
     else:
         where = "at the traced shape, the only one that was tried"
-    return f"ONNX Runtime agrees with PyTorch {where}{measured(tried)}"
+    return f"{begins or 'ONNX Runtime agrees with PyTorch'} {where}{measured(tried)}"
 
 
 def _failed(validation: Validation, failures: Sequence[Finding]) -> tuple[Finding | None, Verdict]:

@@ -42,7 +42,7 @@ def quiet(log: Log) -> Iterator[None]:
     """
     owner = threading.get_ident()
     out, err = sys.stdout, sys.stderr
-    with _captured_loggers(log), warnings.catch_warnings():
+    with _captured_loggers(log), _captured_root(log, owner), warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.showwarning = lambda message, category, *_rest, **_more: log.add(f"{category.__name__}: {message}")
         tee_out, tee_err = _OwnThread(out, log, owner), _OwnThread(err, log, owner)
@@ -107,3 +107,36 @@ def _captured_loggers(log: Log) -> Iterator[None]:
         for logger, handlers, propagate in before:
             logger.handlers[:] = handlers
             logger.propagate = propagate
+
+
+@contextlib.contextmanager
+def _captured_root(log: Log, owner: int) -> Iterator[None]:
+    """Keep this thread's records out of the root logger's handlers, and a handler there.
+
+    ONNX Runtime's quantizers call `logging.warning`: on a root without handlers that would set one up for good.
+    """
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [_OwnToLog(log, owner, before)]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+
+
+class _OwnToLog(_ToLog):
+    """One thread's records go to the log, those of others to the handlers that were there."""
+
+    def __init__(self, log: Log, owner: int, before: list[logging.Handler]) -> None:
+        super().__init__(log)
+        self.setLevel(logging.NOTSET)
+        self._owner, self._before = owner, before
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread != self._owner:
+            last = [logging.lastResort] if logging.lastResort is not None else []
+            for handler in self._before or last:
+                if record.levelno >= handler.level:
+                    handler.handle(record)
+        elif record.levelno >= logging.WARNING:
+            super().emit(record)

@@ -17,6 +17,8 @@ def export(
     inputs: options.Inputs = None,
     exporter: options.Exporter = "auto",
     fold: options.Fold = True,
+    optimize: options.AlsoOptimize = None,
+    quantize: options.AlsoQuantize = None,
     validate: options.Validate = True,
     atol: options.Atol = None,
     rtol: options.Rtol = None,
@@ -28,6 +30,8 @@ def export(
     A Transformers model brings its own inputs: they come from its tokenizer, processor or config. A plain
     `nn.Module` needs `inputs=`, or the cell form `%%onnx_export model`. Which axes can move is found by running the
     model at other sizes, unless `dynamic` says so.
+
+    With `optimize` and `quantize` its variants are made too (`exported.variants`), the quantized from the optimized.
 
     Returns:
         The exported model; `bool(exported.validation)` is "verified". A check that fails does not raise: the verdict
@@ -46,7 +50,9 @@ def export(
         'verified'
     """
     from onnx_magic.engine.exporting import ExportRequest, run_export
+    from onnx_magic.engine.variants.asking import check_wanted
 
+    wanted = check_wanted(optimize, options.names_of(quantize))
     request = ExportRequest(
         model=model,
         task=task,
@@ -62,4 +68,15 @@ def export(
         overwrite=overwrite,
         trust_remote_code=trust_remote_code,
     )
-    return ExportedModel.of_outcome(run_export(request))
+    return _with_variants(ExportedModel.of_outcome(run_export(request)), *wanted)
+
+
+def _with_variants(exported: ExportedModel, level: str | None, modes: tuple[str, ...]) -> ExportedModel:
+    """The export, its variants made beside it; a failed export has none. Modes start from the optimized variant."""
+    if exported.validation.status == "failed":
+        return exported
+    base = exported.optimize(level) if level is not None else exported
+    base = base if base.validation else exported
+    for mode in modes:
+        base.quantize(mode)
+    return exported

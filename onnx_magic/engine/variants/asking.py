@@ -18,7 +18,7 @@ from onnx_magic.engine.variants.making import (
 )
 from onnx_magic.engine.variants.modes import Mode, find_mode
 from onnx_magic.engine.variants.overflowing import LARGEST, find_overflows
-from onnx_magic.engine.variants.quantizing import Source, Wish, prepare_source, quantize_graph
+from onnx_magic.engine.variants.quantizing import Source, Wish, done_to, prepare_source, quantize_graph
 from onnx_magic.engine.variants.searching import Search
 from onnx_magic.errors import UsageError
 from onnx_magic.events import stage
@@ -40,6 +40,26 @@ class QuantizeRequest:
     samples: int = SAMPLES
     wish: Wish = field(default_factory=Wish)
     overwrite: bool = False
+
+
+def check_wanted(level: str | None, modes: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """The variants that an export is to make, before any long work.
+
+    Raises:
+        UsageError: a level or mode that there is not, or one that needs data.
+    """
+    from onnx_magic.engine.variants.optimizing import check_level
+
+    if level is not None:
+        check_level(level)
+    found = tuple(find_mode(name) for name in modes)
+    for mode in found:
+        if mode.needs_data:
+            raise UsageError(
+                f"mode {mode.name} needs data, which an export is not given: make it of the export afterwards",
+                fix=f"exported.quantize({mode.name!r}, data=texts)",
+            )
+    return level, tuple(mode.name for mode in found)
 
 
 def run_quantize(parent: Parent, request: QuantizeRequest) -> VariantOutcome:
@@ -79,7 +99,8 @@ def _quantized(
 ) -> tuple[dict[str, GraphFile], VariantRecord]:
     graphs: dict[str, GraphFile] = {}
     sources: list[Source] = []
-    answers, steps = None, [mode.title]
+    answers = None
+    steps: list[str] = []
     for role, graph in made.parent.opened.graphs.items():
         with stage("quantize") as row:
             row.detail = mode.title
@@ -95,6 +116,7 @@ def _quantized(
             steps += told
             seen.findings += found
         seen.findings += _kept_for_want_of_kernels(source)
+        steps += [step if role == "model" else f"{role}: {step}" for step in done_to(source, mode, request.wish)]
     kept = tuple(layer for source in sources for layer in source.kept.values())
     options = {name: value for name, value in dataclasses.asdict(request.wish).items() if value not in (None, ())}
     record = VariantRecord(

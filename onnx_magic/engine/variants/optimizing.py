@@ -116,12 +116,7 @@ def run_optimize(parent: Parent, request: OptimizeRequest) -> VariantOutcome:
 
 def _check(parent: Parent, request: OptimizeRequest) -> None:
     refuse_quantized(parent.opened, "optimize")
-    if request.level not in LEVELS:
-        near = difflib.get_close_matches(request.level, LEVELS, n=1)
-        raise UsageError(
-            f"level {request.level!r} is not known: expected one of {', '.join(LEVELS)}",
-            fix=f"level={near[0] if near else LEVELS[0]}",
-        )
+    check_level(request.level)
     known = ort_tools.fusion_names() if request.level == "fusions" else tuple(_SESSION_SWITCHES)
     for name in request.disable:
         if name not in known:
@@ -130,6 +125,20 @@ def _check(parent: Parent, request: OptimizeRequest) -> None:
                 f"level {request.level} has no fusion {name!r} to leave out: expected one of {', '.join(known)}",
                 fix=f"disable={near[0] if near else known[0]}",
             )
+
+
+def check_level(level: str) -> None:
+    """The level is one that there is.
+
+    Raises:
+        UsageError: it is not; did you mean.
+    """
+    if level not in LEVELS:
+        near = difflib.get_close_matches(level, LEVELS, n=1)
+        raise UsageError(
+            f"level {level!r} is not known: expected one of {', '.join(LEVELS)}",
+            fix=f"level={near[0] if near else LEVELS[0]}",
+        )
 
 
 def _best(made: Making, role: str, request: OptimizeRequest, provider: str) -> tuple[_Candidate, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,7 @@ class Source:
         external: Whether its weights lie in another file.
         operators: Operators that the mode takes, of those that are there.
         contrib: Whether it holds operators that onnx has no schema of.
+        blocked: Operators of it that have no float16 kernel.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class Source:
     external: bool = False
     operators: tuple[str, ...] = ()
     contrib: bool = False
+    blocked: tuple[str, ...] = ()
 
     def leave(self, layers: Sequence[Layer], reason: str, noise: Mapping[str, float] | None = None) -> None:
         """Leave layers in float."""
@@ -124,6 +127,8 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
     operators = _operators(model, mode, wish)
     source = Source(target, role, weight_layers(model, operators), external=external, operators=operators)
     source.contrib = any(node.domain not in ("", "ai.onnx") for node in model.graph.node)
+    if "float16" in mode.methods:
+        source.blocked = tuple(sorted({node.op_type for node in model.graph.node} & ort_tools.float16_blocked()))
     _leave_what_was_asked(source, model, mode, wish)
     if mode.methods[0] != "float16":
         _refuse_nothing(source, model, mode)
@@ -178,6 +183,22 @@ def _refuse_nothing(source: Source, model: onnx.ModelProto, mode: Mode) -> None:
         f"mode {mode.name} finds nothing to quantise: it takes the constant weights of {wanted}, and {has}",
         fix=f"mode={better}",
     )
+
+
+def done_to(source: Source, mode: Mode, wish: Wish) -> list[str]:
+    """What a mode did to a graph, a sentence each."""
+    done = []
+    counts = Counter(layer.operator for layer in source.layers if layer.node not in source.kept)
+    if counts:
+        told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        scale = f"in blocks of {wish.block}" if "4bit" in mode.methods else "with one scale each"
+        if "4bit" not in mode.methods and wish.per_channel is not False:
+            scale = "with a scale per channel"
+        done.append(f"weights of {told} quantised {scale}")
+    if "float16" in mode.methods:
+        blocked = f"; so do {', '.join(source.blocked)}, which have no float16 kernel" if source.blocked else ""
+        done.append(f"the rest turned into float16; inputs and outputs stay float32{blocked}")
+    return done
 
 
 def quantize_graph(
