@@ -59,9 +59,10 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of generated text."""
+    """A piece of generated text, of one row of the batch."""
 
     text: str
+    row: int = 0
 
 
 Event: TypeAlias = StageStarted | StageDone | Progress | LogLine | Token | Finding
@@ -85,6 +86,11 @@ def listening(sink: Sink) -> Iterator[None]:
         yield
     finally:
         _sinks.reset(token)
+
+
+def is_heard() -> bool:
+    """Whether anyone listens: what is costly to make (the text of tokens) is made for listeners alone."""
+    return bool(_sinks.get())
 
 
 def emit(event: Event) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx_magic.records.variants_table import VariantsTable
     from onnx_magic.runtime.folder import OpenedFolder
 
-VERBS = ("run", "compare", "view", "quantize", "optimize", "benchmark")
+VERBS = ("run", "generate", "compare", "view", "quantize", "optimize", "benchmark")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
 
 
@@ -56,6 +56,7 @@ class ExportedModel:
     """
 
     run: Callable[..., Any]
+    generate: Callable[..., Any]
     compare: Callable[..., Any]
     view: Callable[..., Any]
     quantize: Callable[..., Any]
@@ -210,9 +211,22 @@ class ExportedModel:
         return self._outcome.examples if self._outcome else None
 
     @property
-    def plan(self) -> ExportPlan | None:
-        """What was decided before tracing; `None` after a load."""
-        return self._outcome.plan if self._outcome else None
+    def plan(self) -> ExportPlan:
+        """What was decided before tracing; `plan.edit()` changes it. After a load: what the folder tells."""
+        if self._outcome is not None:
+            return self._outcome.plan
+        report, graph = self.opened.report, self.graph
+        return ExportPlan(
+            name=report.name,
+            task=report.task,
+            architecture=report.architecture,
+            inputs=graph.inputs,
+            outputs=graph.outputs,
+            examples={},
+            opset=graph.opset,
+            exporter=report.exporter,
+            decisions=report.decisions,
+        )
 
     @property
     def validation(self) -> Validation:

@@ -308,6 +308,22 @@ Rtol = Annotated[
     float | None,
     Option("Relative tolerance. Default by dtype: float32 1e-3.", "number", parse_tolerance, metavar="X"),
 ]
+Cache = Annotated[
+    bool,
+    Option(
+        "Export a decoder with its key/value cache, so that each step reads one token; no: without past.",
+        "flag",
+        parse_flag,
+    ),
+]
+Merge = Annotated[
+    bool,
+    Option(
+        "Put both graphs of an encoder-decoder's decoder into one file; no: two files that share their weights.",
+        "flag",
+        parse_flag,
+    ),
+]
 Overwrite = Annotated[
     bool,
     Option("Overwrite a folder that onnx_magic did not write.", "flag", parse_flag),
@@ -335,7 +351,52 @@ Provider = Annotated[
 ]
 TopK = Annotated[
     int | None,
-    Option("How many answers per sample. Default: the task's own.", "number", parse_int, metavar="N"),
+    Option(
+        "How many answers per sample; of a generated text, how many of the likeliest tokens to draw from. "
+        "Default: the task's own.",
+        "number",
+        parse_int,
+        metavar="N",
+    ),
+]
+MaxNewTokens = Annotated[
+    int | None,
+    Option(
+        "How many tokens to generate at most. Default: the model's own, else 256.", "number", parse_int, metavar="N"
+    ),
+]
+MinNewTokens = Annotated[
+    int | None, Option("How many tokens to generate at least. Default: 0.", "number", parse_int, metavar="N")
+]
+Temperature = Annotated[
+    float | None,
+    Option(
+        "Draw tokens at random, likelier ones below 1; 0 takes the likeliest.", "number", parse_tolerance, metavar="X"
+    ),
+]
+TopP = Annotated[
+    float | None,
+    Option(
+        "Draw from the likeliest tokens whose probabilities reach it: 0 to 1.", "number", parse_tolerance, metavar="X"
+    ),
+]
+Seed = Annotated[
+    int | None,
+    Option("Draw tokens at random with this seed; random states stay as they are.", "number", parse_int, metavar="N"),
+]
+Stop = Annotated[
+    str | list[str] | None, Option("Text at which generation ends; in Python a list of such too.", metavar="TEXT")
+]
+NumBeams = Annotated[
+    int | None, Option("Search with so many beams. Default: the model's own, else 1.", "number", parse_int, metavar="N")
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    Option("Above 1 makes tokens that stand there already less likely.", "number", parse_tolerance, metavar="X"),
+]
+FullText = Annotated[
+    bool,
+    Option("Give the prompt too, before its continuation.", "flag", parse_flag),
 ]
 _MODES = "onnx_magic.engine.variants.modes:mode_names"
 

@@ -59,3 +59,22 @@ def branching(path: Path) -> Path:
     condition = numpy_helper.from_array(np.array(True), "condition")
     node = helper.make_node("If", ["condition"], ["y"], "branch", then_branch=branch("t"), else_branch=branch("e"))
     return save(path, [node], "y", [condition], 1000)
+
+
+def functional(path: Path) -> Path:
+    """A graph of two nodes, both calls of an ONNX function of two nodes."""
+    opset = [helper.make_opsetid("", 20)]
+    body = [
+        helper.make_node("Add", ["a", "a"], ["twice"], name="inner_add"),
+        helper.make_node("Relu", ["twice"], ["b"], name="inner_relu"),
+    ]
+    function = helper.make_function("my.domain", "TwiceRelu", ["a"], ["b"], body, opset)
+    nodes = [
+        helper.make_node("TwiceRelu", ["x"], ["h"], name="call_1", domain="my.domain"),
+        helper.make_node("TwiceRelu", ["h"], ["y"], name="call_2", domain="my.domain"),
+    ]
+    model = onnx.load(save(path, nodes, "y", []))
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("my.domain", 1))
+    path.write_bytes(model.SerializeToString())
+    return path

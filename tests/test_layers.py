@@ -67,6 +67,7 @@ OPTIONAL = {
     "pandas": "asked for by to_frame() when it is there",
     "matplotlib": "asked for by plot() when it is there",
     "sentence_transformers": "only if the model is one",
+    "soundfile": "sounds but .wav",
 }
 """Imported where a person has them, without being a dependency."""
 

@@ -20,18 +20,21 @@ PACKAGE = Path(__file__).parents[1] / "onnx_magic"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 PUBLIC = {
-    "functions": {"compare", "export", "load", "plan", "run", "tasks", "view"},
+    "functions": {"compare", "export", "load", "optimize", "plan", "quantize", "run", "tasks", "view"},
     "hooks": {"load_ipython_extension", "unload_ipython_extension"},
     "errors": {"OnnxMagicError"},
     "records": {
         "Agreement",
+        "Answers",
         "Comparison",
         "Decision",
         "ExportPlan",
         "ExportedModel",
         "Finding",
+        "GraphChange",
         "GraphFile",
         "GraphView",
+        "KeptLayer",
         "OutputDiff",
         "RunResult",
         "SideBySide",
@@ -39,6 +42,7 @@ PUBLIC = {
         "TaskInfo",
         "TensorSpec",
         "Validation",
+        "VariantRecord",
     },
     "version": {"__version__"},
 }
@@ -50,6 +54,8 @@ EXPORT_CONTRACT = {
     "dynamic": None,
     "inputs": None,
     "exporter": "auto",
+    "optimize": None,
+    "quantize": None,
     "validate": True,
     "atol": None,
     "rtol": None,

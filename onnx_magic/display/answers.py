@@ -21,7 +21,7 @@ def result_blocks(result: RunResult) -> Blocks:
     if result.decoded is None:
         blocks.append(_outputs_table(result.outputs))
     else:
-        blocks.append(_answers_table(_samples(result.decoded)))
+        blocks.append(_answers_table(samples_of(result.decoded)))
     blocks += [Item("quiet", "note", note) for note in result.notes]
     backend = Cell(f"{_BACKENDS.get(result.backend, result.backend)} ({result.provider})", "quiet")
     shapes = [Cell(_spec(name, array), "quiet", mono=True) for name, array in list(result.outputs.items())[:_COLUMNS]]
@@ -30,14 +30,14 @@ def result_blocks(result: RunResult) -> Blocks:
     return [*blocks, Facts((backend, *shapes) if result.decoded is not None else (backend,))]
 
 
-def _samples(decoded: Any) -> Sequence[Any]:
+def samples_of(decoded: Any) -> Sequence[Any]:
     """The answer of each sample; a lone answer is one sample."""
     return decoded if isinstance(decoded, list | tuple) else [decoded]
 
 
 def _answers_table(samples: Sequence[Any]) -> Table:
     """A row per answer; a sample may have several (entities, tokens for the mask) or none."""
-    answers = [(index, answer) for index, sample in enumerate(samples) for answer in _answers_of(sample) or [{}]]
+    answers = [(index, answer) for index, sample in enumerate(samples) for answer in answers_of(sample) or [{}]]
     names = list(dict.fromkeys(name for _, answer in answers for name in answer))[:_COLUMNS] or ["answer"]
     firsts = [at for at, (index, _) in enumerate(answers) if at == 0 or index != answers[at - 1][0]]
     rows = []
@@ -56,7 +56,8 @@ def _answers_table(samples: Sequence[Any]) -> Table:
     )
 
 
-def _answers_of(sample: Any) -> Sequence[Mapping[str, Any]]:
+def answers_of(sample: Any) -> Sequence[Mapping[str, Any]]:
+    """The answers in one sample's: several (entities, the best labels), none, or the only one; each with its fields."""
     if isinstance(sample, list | tuple) and all(fields_of(answer) is not None for answer in sample):
         return [fields for answer in sample if (fields := fields_of(answer)) is not None]
     fields = fields_of(sample)

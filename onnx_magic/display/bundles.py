@@ -16,6 +16,7 @@ from onnx_magic.display.graph.pages import view_html
 from onnx_magic.display.html import html
 from onnx_magic.display.latency import latency_blocks
 from onnx_magic.display.planning import plan_blocks, spec_blocks, tasks_blocks
+from onnx_magic.display.playing import played_blocks
 from onnx_magic.display.side_by_side import side_by_side_blocks
 from onnx_magic.display.stages import stages_blocks
 from onnx_magic.display.text import text
@@ -27,6 +28,7 @@ from onnx_magic.records.benchmarks import Benchmark
 from onnx_magic.records.findings import Finding
 from onnx_magic.records.latency import Latency
 from onnx_magic.records.plan import ExportPlan, TaskInfo, TensorSpec
+from onnx_magic.records.playing import Played
 from onnx_magic.records.results import Comparison, OutputDiff, RunResult, SideBySide, Validation
 from onnx_magic.records.variants_table import VariantsTable
 from onnx_magic.records.views import GraphView
@@ -41,6 +43,7 @@ _BLOCKS: Mapping[type, Callable[[Any], Blocks]] = {
     ExportPlan: plan_blocks,
     RunResult: result_blocks,
     SideBySide: side_by_side_blocks,
+    Played: played_blocks,
     Latency: latency_blocks,
     Benchmark: benchmark_blocks,
     VariantsTable: variants_blocks,

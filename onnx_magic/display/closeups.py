@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -35,16 +36,15 @@ class Look:
     backend: str = "ONNX Runtime"
 
 
-def closeup_blocks(looks: Iterable[Look], keep: int = FIGURES) -> list[Block]:
-    """A figure per output that has a closeup, those that failed first; none for outputs without one.
-
-    Args:
-        looks: The outputs.
-        keep: How many figures at the most.
-    """
-    close = sorted((look for look in looks if look.diff.closeup is not None), key=lambda look: look.diff.passed)
-    figures = tuple(_figure(look, look.diff.closeup) for look in close[:keep] if look.diff.closeup is not None)
+def closeup_blocks(looks: Iterable[Look]) -> list[Block]:
+    """A figure per output that has a closeup; nothing where none has."""
+    figures = tuple(_figure(look, look.diff.closeup) for look in looks if look.diff.closeup is not None)
     return [Figures(figures, LEGEND)] if figures else []
+
+
+def first_looks(looks: Sequence[Look], keep: int = FIGURES) -> list[Look]:
+    """The first few, those that failed before the others."""
+    return sorted(looks, key=lambda look: look.diff.passed)[:keep]
 
 
 def looks_of(comparisons: Sequence[Comparison], backend: str = "ONNX Runtime") -> list[Look]:
@@ -79,14 +79,14 @@ def _said(closeup: Closeup) -> Cell:
 
 def _values(look: Look, closeup: Closeup) -> Table:
     """Two rows: PyTorch's values and the other side's, at the first few positions and where it is worst."""
-    spots = list(closeup.first)
-    titles = [_at(spot) for spot in spots]
-    if closeup.worst is not None:
-        spots.append(closeup.worst)
-        titles.append(f"worst {_at(closeup.worst)}")
-    expected = [Cell(brief(spot.expected), mono=True) for spot in spots]
+    worst = closeup.worst
+    spots = [*closeup.first, *([worst] if worst is not None and worst not in closeup.first else [])]
+    titles = [f"worst {_at(spot)}" if spot == worst else _at(spot) for spot in spots]
+    expected = [Cell(_value(spot.expected, spot.within), mono=True) for spot in spots]
     actual = [
-        Cell(brief(spot.actual) if spot.within else f"{brief(spot.actual)} ✗", "plain" if spot.within else "bad", True)
+        Cell(_value(spot.actual, True), mono=True)
+        if spot.within
+        else Cell(f"{_value(spot.actual)} ✗", "bad", mono=True)
         for spot in spots
     ]
     return Table(
@@ -96,5 +96,12 @@ def _values(look: Look, closeup: Closeup) -> Table:
     )
 
 
+def _value(value: object, within: bool = False) -> str:
+    """A value, with digits enough to see the difference where there is one."""
+    if within or not isinstance(value, float) or not math.isfinite(value):
+        return brief(value)
+    return f"{value:.5g}"
+
+
 def _at(spot: Spot) -> str:
-    return f"[{', '.join(map(str, spot.index))}]"
+    return f"[{', '.join(map(str, spot.index))}]" if spot.index else "scalar"

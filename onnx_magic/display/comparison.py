@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Item, Table, Verdict
-from onnx_magic.display.closeups import Look, closeup_blocks, looks_of
+from onnx_magic.display.closeups import Look, closeup_blocks, first_looks, looks_of
 from onnx_magic.display.verdict import inputs_text, measured, outcome
 from onnx_magic.display.wording import DASH, at_least, at_most, shape_text, tolerance
 from onnx_magic.records.results import Comparison, OutputDiff
@@ -22,7 +22,7 @@ def comparison_blocks(comparison: Comparison) -> Blocks:
     blocks: list[Block] = [verdict]
     if comparison.diffs:
         blocks.append(diffs_table([("", diff) for diff in comparison.diffs]))
-    return [*blocks, *closeup_blocks(looks_of([comparison]))]
+    return [*blocks, *closeup_blocks(first_looks(looks_of([comparison])))]
 
 
 def diff_blocks(diff: OutputDiff) -> Blocks:
@@ -48,11 +48,11 @@ def variants_table(variants: Mapping[str, Sequence[Comparison]]) -> Table:
     return diffs_table(rows)
 
 
-def diffs_table(rows: Sequence[tuple[str, OutputDiff]]) -> Table:
-    """A row per output, behind the label of its comparison where that is said."""
+def diffs_table(rows: Sequence[tuple[str, OutputDiff]], title: str = "tried") -> Table:
+    """A row per output, behind the label of its comparison where that is said, under `title`."""
     labelled = any(label for label, _ in rows)
     titles = ("output", "dtype", "shape", "max |Δ|", "max rel Δ", "cosine", "atol", "rtol", "result")
-    columns = [Column(title) for title in (("tried", *titles) if labelled else titles)]
+    columns = [Column(title) for title in ((title, *titles) if labelled else titles)]
     cells = [_diff_row(diff, [Cell(label)] if labelled else []) for label, diff in rows]
     starts = frozenset(i for i in range(1, len(rows)) if rows[i][0] != rows[i - 1][0])
     return Table(

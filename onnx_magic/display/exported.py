@@ -27,6 +27,8 @@ def report_blocks(report: ExportReport) -> Blocks:
     tables += made_tables(made) if made else []
     tables += validation_tables(report.validation, made.against if made else "PyTorch")
     blocks += [Beside(tuple(tables))] if tables else []
+    if report.edit and report.graphs:
+        blocks.append(Facts((Cell("edit the axes"), Cell(report.edit, mono=True)), gap=": "))
     blocks.append(Facts(tuple(_made_of(report))))
     blocks += [made_facts(made)] if made else []
     blocks += [_graph_facts(name, graph, several=several) for name, graph in report.graphs.items()]

@@ -17,14 +17,14 @@ PALETTE = ("#c6dbef", "#6baed6", "#2f7ebc", "#f4a07a", "#e0483f", "#8b0a1e")
 """Colours of the levels 0 to 5; what does not count can be seen through."""
 
 _CLEAR = len(PALETTE)
-_LONGEST, _LARGEST, _LEAST = 128, 16, 12
-"""Pixels: of the longer side, of a cell, of the shorter side."""
+_LONGEST, _LARGEST = 128, 16
+"""Pixels: of a side at the most, of a cell at the most."""
 
 
 def picture_size(closeup: Closeup) -> tuple[int, int]:
     """Width and height in pixels at which a closeup is shown."""
-    cell = max(min(_LONGEST // max(closeup.rows, closeup.columns, 1), _LARGEST), 1)
-    return max(closeup.columns * cell, _LEAST), max(closeup.rows * cell, _LEAST)
+    width, height = (count * min(_LONGEST // max(count, 1), _LARGEST) for count in (closeup.columns, closeup.rows))
+    return width, height
 
 
 def png_uri(closeup: Closeup) -> str:

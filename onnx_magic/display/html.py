@@ -54,8 +54,9 @@ _REGION = (
 )
 _BESIDE = "display:flex;flex-wrap:wrap;gap:0 36px;align-items:flex-start"
 _FIGURE = "display:flex;flex-wrap:wrap;gap:4px 14px;align-items:flex-start;margin:0 0 4px"
+_LEGEND = f"{_SMALL};margin:0 0 10px"
 _BAR = "display:inline-block;vertical-align:middle;height:10px;min-width:2px;margin:0"
-_BAR_ROOM = 180
+_BAR_ROOM = 120
 """Pixels of the longest bar."""
 
 # Notebook style sheets stripe rows, centre tables and set cells to the right: each of these is taken back here.
@@ -95,7 +96,7 @@ def _block(block: Block) -> str:
         case Beside():
             return f'<div style="{_BESIDE}">\n' + "\n".join(map(_table, block.tables)) + "\n</div>"
         case Figures():
-            legend = f'<div style="{_FACTS};{_QUIET}">{_written(block.legend, SENTENCE_LIMIT)}</div>'
+            legend = f'<div style="{_LEGEND}">{_written(block.legend, SENTENCE_LIMIT)}</div>'
             return "\n".join([*map(_figure, block.figures), legend])
         case Fold():
             inner = "\n".join(map(_block, block.blocks))
@@ -183,19 +184,21 @@ def _entries(table: Table, index: int) -> Iterable[str]:
     for place, (cell, column) in enumerate(zip(table.rows[index], table.columns, strict=True)):
         tag, scope = ("th", ' scope="row"') if place == table.header_column else ("td", "")
         look = (_WORDS if column.wraps else _ENTRY) + _aligned(column.right)
-        yield f'<{tag}{scope} style="{look}">{_cell(cell)}</{tag}>'
+        yield f'<{tag}{scope} style="{look}">{_cell(cell, wraps=column.wraps)}</{tag}>'
 
 
 def _aligned(right: bool) -> str:
     return ";text-align:right" if right else ";text-align:left"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, *, wraps: bool = False) -> str:
     if cell.bar is not None:
         length = max(round(cell.bar * _BAR_ROOM), 2)
         bar = _span(f"{_BAR};width:{length}px;background:{COLOURS['name']}", "")
         return f"{bar} {_written(cell.text)}".rstrip()
     written = _written(cell.text, cell.limit) if cell.mark is None else _marked(cell.text, *cell.mark)
+    if wraps and cell.mono:  # names are not broken at their hyphens
+        written = ", ".join(_span("white-space:nowrap", name) for name in written.split(", ")) if written else ""
     looks = [f"font-family:{MONO}"] if cell.mono else []
     if cell.tone in COLOURS:
         looks.append(f"color:{COLOURS[cell.tone]}")

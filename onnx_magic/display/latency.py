@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx_magic.display.blocks import Blocks, Cell, Column, Facts, Table
 from onnx_magic.display.verdict import inputs_text
+from onnx_magic.display.wording import DASH, plural
 from onnx_magic.records.latency import Latency, Timing
 
 
@@ -12,35 +13,46 @@ def latency_blocks(latency: Latency) -> Blocks:
     if not latency.timings:
         return [Facts((Cell("nothing was timed", "quiet"),))]
     longest = max(timing.median for timing in latency.timings) or 1.0
+    rates = any(timing.tokens for timing in latency.timings)
     table = Table(
         "latency of each backend",
         (
             Column("latency"),
             Column("provider"),
             Column("median", right=True),
-            Column("fastest to slowest", right=True),
-            Column("speed", right=True),
             Column(""),
+            Column("threads", right=True),
+            Column("speed", right=True),
+            *((Column("tokens/s", right=True),) if rates else ()),
+            Column("fastest", right=True),
+            Column("slowest", right=True),
         ),
-        tuple(_row(timing, latency.timings[0], longest) for timing in latency.timings),
+        tuple(_row(timing, latency.timings[0], longest, rates) for timing in latency.timings),
     )
     runs = min(timing.runs for timing in latency.timings)
     shapes = f"inputs {inputs_text(latency.shapes)}, " if latency.shapes else ""
     return [
         table,
-        Facts((Cell(f"{shapes}{runs} runs each, in turns, after one that does not count", "quiet", limit=160),)),
+        Facts((Cell(f"{shapes}{_runs_text(runs, latency.warm)}", "quiet", limit=160),)),
     ]
 
 
-def _row(timing: Timing, first: Timing, longest: float) -> tuple[Cell, ...]:
-    threads = "" if timing.threads is None else f"{timing.threads} thread{'s' if timing.threads != 1 else ''}"
+def _runs_text(runs: int, warm: bool) -> str:
+    return f"{plural(runs, 'run')} each, in turns, after one that does not count" if warm else "one run each, the first"
+
+
+def _row(timing: Timing, first: Timing, longest: float, rates: bool) -> tuple[Cell, ...]:
+    rate = f"{timing.tokens_per_second:.3g}" if timing.tokens else ""
     return (
         Cell(timing.name),
-        Cell(timing.provider, mono=True, aside=threads),
+        Cell(timing.provider, mono=True),
         Cell(duration(timing.median), mono=True),
-        Cell(f"{duration(timing.fastest)} – {duration(timing.slowest)}", "quiet", mono=True),
-        Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
         Cell("", bar=timing.median / longest),
+        Cell(DASH if timing.threads is None else str(timing.threads), mono=True),
+        Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
+        *((Cell(rate, mono=True),) if rates else ()),
+        Cell(duration(timing.fastest), "quiet", mono=True),
+        Cell(duration(timing.slowest), "quiet", mono=True),
     )
 
 

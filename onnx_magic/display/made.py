@@ -11,6 +11,7 @@ _REASONS = {
     "excluded": "excluded",
     "overflow": "too large for float16",
     "no kernel": "no int8 kernel",
+    "not taken": "not taken by the quantizer",
 }
 """Why a layer stayed as it was, as it is shown."""
 

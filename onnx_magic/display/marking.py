@@ -35,13 +35,12 @@ def row_cells(values: Sequence[Any], top_k: int) -> tuple[list[Cell], list[bool]
         values: The values, or `NOWHERE`.
         top_k: How many values are shown of a long array: the largest.
     """
-    alike = [value is values[0] or _same(values[0], value) for value in values]
-    other = next((value for value, like in zip(values, alike, strict=True) if not like), NOWHERE)
-    cells = []
-    for value, like in zip(values, alike, strict=True):
-        against = other if value is values[0] else values[0]
-        plain = like and (value is not values[0] or other is NOWHERE)
-        cell = _cell(value, top_k) if plain or against is NOWHERE else _marked(value, against, top_k)
+    expected, *others = values
+    alike = [True, *(value is expected or _same(expected, value) for value in others)]
+    parting = [value for value, like in zip(values, alike, strict=True) if not like and value is not NOWHERE]
+    cells = [_marked(expected, parting[0], top_k) if parting else _cell(expected, top_k)]
+    for value, like in zip(others, alike[1:], strict=True):
+        cell = _cell(value, top_k) if like else _marked(value, expected, top_k)
         cells.append(cell if like else Cell(cell.text, "bad", limit=cell.limit, mark=cell.mark))
     return cells, alike
 
@@ -53,12 +52,14 @@ def first_difference(text: str, other: str) -> tuple[int, int]:
         >>> first_difference("the cat sat", "the cow sat"), first_difference("the", "the cat")
         ((4, 7), (3, 3))
     """
-    start = next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
-    stop = start
-    first = start
-    while first > 0 and start - first < _WORD and _in_word(text[first - 1]):
+    at = next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
+    inside = any(_in_word(one[at]) for one in (text, other) if at < len(one))
+    if at == len(other) and not _in_word(text[at]):  # the other has ended: what stands out is the next word
+        at += len(text[at:]) - len(text[at:].lstrip())
+    first = stop = at
+    while inside and first > 0 and at - first < _WORD and _in_word(text[first - 1]):
         first -= 1
-    while stop < len(text) and stop - start < _WORD and _in_word(text[stop]):
+    while stop < len(text) and stop - at < _WORD and _in_word(text[stop]):
         stop += 1
     if first == stop and stop < len(text):  # a space or a mark differs
         stop += 1
@@ -78,16 +79,20 @@ def _cell(value: Any, top_k: int) -> Cell:
     return Cell(NOTHING, "quiet") if value is NOWHERE else Cell(_text(value, top_k), limit=LIMIT)
 
 
+def is_long(value: Any) -> bool:
+    """Whether a value is an array of more than a handful of numbers, of which the largest are shown."""
+    array = as_array(value)
+    return array is not None and numeric(array) and array.size > HANDFUL and not is_tokens(value)
+
+
 def _text(value: Any, top_k: int) -> str:
     array = as_array(value)
-    if array is not None and numeric(array) and array.size > HANDFUL and not is_tokens(value):
-        return top_text(array, top_k)
-    return brief(value)
+    return brief(value) if array is None or not is_long(value) else top_text(array, top_k)
 
 
 def _marked(value: Any, other: Any, top_k: int) -> Cell:
     """The value, with the place marked at which it parts from another."""
-    if value is NOWHERE:
+    if value is NOWHERE or other is NOWHERE:
         return _cell(value, top_k)
     if is_tokens(value) and is_tokens(other):
         return _marked_tokens(_tokens(value), _tokens(other))

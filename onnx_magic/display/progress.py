@@ -1,17 +1,18 @@
 """What is shown while a verb works: one bar for a cell, one line for a terminal. Pure: the front ends push it out.
 
 The bar begins and ends as `EMPTY`: nbval compares the first display of a cell, a notebook stores the last one, and
-neither may hold a time.
+neither may hold a time. That of a run that was interrupted stays, without times, and says where it stopped.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
 
+from onnx_magic.display.blocks import Tone
 from onnx_magic.display.html import COLOURS, FONT, LINE
 from onnx_magic.display.stages import mark_of, seconds_text
 from onnx_magic.display.wording import fit, shown, width
@@ -36,11 +37,13 @@ class _Row:
     seconds: float = 0.0
     done: int = 0
     total: int = 0
+    stopped: bool = False
 
     @property
     def fraction(self) -> float:
-        """How much of it is through: all of it when it is over."""
-        return 1.0 if self.ok is not None else min(1.0, self.done / self.total) if self.total else 0.0
+        """How much of it is through: all of it when it is over; where it was stopped, what it had done."""
+        over = self.ok is not None and not self.stopped
+        return 1.0 if over else min(1.0, self.done / self.total) if self.total else 0.0
 
 
 class StageBoard:
@@ -66,6 +69,7 @@ class StageBoard:
         self._clock = clock
         self._rows: list[_Row] = []
         self._closed = False
+        self._stopped = False
 
     def feed(self, event: Event) -> None:
         """Take an event; those that are not about stages change nothing."""
@@ -87,6 +91,22 @@ class StageBoard:
         """The run is over: the bar is empty from here on; the line still says what failed."""
         self._closed = True
 
+    def stop(self, names: Collection[str] = ()) -> None:
+        """The run was interrupted: these stages were not done, nor were those that still run.
+
+        Args:
+            names: Stages that ended because of the interrupt.
+        """
+        self._stopped = True
+        for row in self._rows:
+            if row.ok is None or (row.ok is False and row.name in names):
+                row.ok, row.stopped = False, True
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run is over."""
+        return self._closed or self._stopped
+
     @property
     def failed(self) -> str | None:
         """Name of the stage that failed last, unless another one went well after it."""
@@ -100,7 +120,7 @@ class StageBoard:
         return {"text/plain": self.line(), "text/html": self._html()}
 
     def line(self) -> str:
-        """One line of at most 79 columns: the stages that are over, the one that runs, its seconds."""
+        """One line of at most 79 columns: the stages that are over, the one that runs or was stopped, its seconds."""
         if not self._rows:
             return ""
         rows, seconds = list(self._rows), self._seconds()
@@ -121,10 +141,14 @@ class StageBoard:
         name = fit(shown(row.name), _NAME_COLUMNS)
         if row.ok is None:
             return f"▸ {name} {row.done}/{row.total}" if row.total else f"▸ {name}"
+        if row.stopped:
+            return f"■ {name} stopped" + (f" at {row.done}/{row.total}" if row.total else "")
         return f"{mark_of(row.ok)} {name}" if row.ok else f"{mark_of(row.ok)} {name} failed"
 
     def _seconds(self) -> str:
-        """Seconds of the stage that runs, or of the last one; nothing for a stage that has only just begun."""
+        """Seconds of the stage that runs, or of the last one; nothing where it has just begun or was stopped."""
+        if self._stopped:
+            return ""
         running = next((row for row in reversed(self._rows) if row.ok is None), None)
         if running is None:
             return f"{seconds_text(self._rows[-1].seconds)} s"
@@ -147,6 +171,9 @@ class StageBoard:
 def _piece(row: _Row | None, size: str) -> str:
     """One piece of the bar: empty, filled by its fraction, or red when its stage failed."""
     fraction = row.fraction if row is not None else 0.0
-    colour = COLOURS["name" if row is None or row.ok is None else "good" if row.ok else "bad"]
+    tone: Tone = "name"
+    if row is not None and row.ok is not None:
+        tone = "good" if row.ok else "warn" if row.stopped else "bad"
+    colour = COLOURS[tone]
     filled = f'<div style="width:{round(100 * fraction)}%;height:6px;background:{colour}"></div>' if fraction else ""
     return f'<div style="flex:{size};background:{LINE};border-radius:2px;overflow:hidden">{filled}</div>'

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Item, Table, Verdict
-from onnx_magic.display.closeups import Look, closeup_blocks, looks_of
+from onnx_magic.display.closeups import FIGURES, closeup_blocks, first_looks, looks_of
 from onnx_magic.display.comparison import comparisons_blocks, variants_table
 from onnx_magic.display.latency import latency_blocks
-from onnx_magic.display.marking import HANDFUL, NOWHERE, is_tokens, row_cells
+from onnx_magic.display.marking import HANDFUL, NOWHERE, is_long, is_tokens, row_cells
 from onnx_magic.display.values import as_array, fields_of, numeric
 from onnx_magic.display.verdict import measured, outcome
 from onnx_magic.display.wording import plural
@@ -77,7 +78,8 @@ def variant_item(name: str, variant: VariantAnswer) -> Item:
     wrong = [c for c in tried if not c.passed]
     if not tried:
         return Item("warn", name, "no call of the model was compared")
-    if broken := next((c for c in tried if c.error is not None), None):
+    broken = next((c for c in tried if c.error is not None), None)
+    if broken is not None:
         return Item("bad", name, f"{broken.label}: {broken.error}")
     if not wrong:
         return Item("good", name, f"within the tolerance in {plural(len(tried), 'call')}{measured(tried)}")
@@ -91,10 +93,9 @@ def tensor_blocks(comparison: Sequence[Comparison], others: Mapping[str, Variant
     blocks = comparisons_blocks(comparison)
     if any(c.diffs for other in others.values() for c in other.comparison):
         blocks.append(variants_table({name: other.comparison for name, other in others.items()}))
-    looks: list[Look] = looks_of(comparison)
-    for name, other in others.items():
-        looks += looks_of(other.comparison, name)
-    return [*blocks, *closeup_blocks(looks)]
+    looks = first_looks(looks_of(comparison), FIGURES)
+    of_variants = [first_looks(looks_of(other.comparison, name), FIGURES // 2) for name, other in others.items()]
+    return [*blocks, *closeup_blocks([*looks, *itertools.chain(*of_variants)][: 2 * FIGURES])]
 
 
 def answer_rows(values: Sequence[Any], top_k: int | None = None) -> list[Row]:
@@ -107,8 +108,10 @@ def answer_rows(values: Sequence[Any], top_k: int | None = None) -> list[Row]:
     sides = [_entries(value) for value in values]
     rows = []
     for name in dict.fromkeys(name for side in sides for name in side):
-        cells, alike = row_cells([side.get(name, NOWHERE) for side in sides], TOP_K if top_k is None else top_k)
-        rows.append(Row(name, tuple(cells), tuple(alike)))
+        entries = [side.get(name, NOWHERE) for side in sides]
+        cells, alike = row_cells(entries, TOP_K if top_k is None else top_k)
+        told = f"{name} largest".strip() if any(map(is_long, entries)) else name
+        rows.append(Row(told, tuple(cells), tuple(alike)))
     return rows
 
 
@@ -119,7 +122,10 @@ def answers_table(rows: Sequence[Row], backends: Sequence[str] = ("ONNX Runtime"
         rows: From `answer_rows`.
         backends: Who stands beside PyTorch.
     """
-    columns = (Column("answer"), Column("PyTorch"), *map(Column, backends), Column("result"))
+    sides = (Column(name, wraps=True) for name in ("PyTorch", *backends))
+    if len(rows) > _KEEP:  # what differs is not folded away
+        rows = sorted(rows, key=lambda row: all(row.alike))
+    columns = (Column("answer"), *sides, Column("result"))
     cells = tuple((Cell(row.name, "quiet"), *row.cells, _result(row, backends)) for row in rows)
     return Table("PyTorch's answers beside ONNX Runtime's", columns, cells, keep=_KEEP)
 

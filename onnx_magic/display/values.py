@@ -175,18 +175,18 @@ def numeric(array: Array) -> bool:
 
 
 def top_text(array: Array, count: int) -> str:
-    """The largest values of an array with their positions, the largest first; how many are not finite, if any.
+    """The largest values of an array with their positions, the largest first, and how many are not finite, if any.
 
     Example:
         >>> top_text(np.array([[0.5, 9.25], [3.0, -1.0]]), 2)
-        'largest: 9.250 at [0, 1], 3.000 at [1, 0]'
+        '9.250 at [0, 1], 3.000 at [1, 0]'
     """
     positions, odd = _largest(array, count)
     found = []
     for position in positions:
         index = tuple(int(at) for at in np.unravel_index(position, array.shape))
         found.append(f"{_brief(array[index].item(), 1)} at [{', '.join(map(str, index))}]")
-    said = f"largest: {', '.join(found)}" if found else "nothing finite"
+    said = ", ".join(found) or "nothing finite"
     return f"{said} ({odd} not finite)" if odd else said
 
 
@@ -215,7 +215,7 @@ def _is_small(array: Array) -> bool:
 def _is_float(array: Array) -> bool:
     """Whether an array holds floats; bfloat16 and float8 of ml_dtypes have no kind of their own."""
     dtype: np.dtype[Any] = array.dtype
-    return dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name)
+    return dtype.kind == "f" or (dtype.kind == "V" and "float" in str(dtype.name))
 
 
 def _same_arrays(one: Array, other: Array) -> bool:

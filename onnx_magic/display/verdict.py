@@ -19,6 +19,8 @@ LEVELS: Mapping[Level, tuple[Tone, str]] = {
 
 _WHY_UNCHECKED = (*INCONCLUSIVE, "not-validated")
 _INPUT_GROUPS = 3
+_PAST = "past_key_values."
+_CACHE_RANK = 4
 
 
 def validation_blocks(validation: Validation) -> Blocks:
@@ -117,15 +119,21 @@ def measured(comparisons: Sequence[Comparison]) -> str:
 
 
 def inputs_text(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The inputs' shapes: once when all are the same, else with the names of those that share one."""
+    """The inputs' shapes: once when all are the same, else with the names of those that share one.
+
+    Of a cache only its length is told: its tensors differ in nothing else, and a mask covers past and tokens.
+    """
+    pasts = [shape for name, shape in shapes.items() if name.startswith(_PAST) and len(shape) == _CACHE_RANK]
+    past = [f"past {pasts[0][2]}"] if pasts else []
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, shape in shapes.items():
-        groups.setdefault(tuple(shape), []).append(name)
+        if not past or not (name.startswith(_PAST) or name == "attention_mask"):
+            groups.setdefault(tuple(shape), []).append(name)
     if len(groups) == 1:
-        return shape_text(next(iter(groups)))
+        return ", ".join([shape_text(next(iter(groups))), *past])
     told = [f"{', '.join(names)} {shape_text(shape)}" for shape, names in list(groups.items())[:_INPUT_GROUPS]]
     left = len(groups) - _INPUT_GROUPS
-    return "; ".join([*told, f"{left} more"] if left > 0 else told)
+    return "; ".join([*told, *([f"{left} more"] if left > 0 else []), *past])
 
 
 def _shape_row(comparison: Comparison, with_agreement: bool) -> tuple[Cell, ...]:

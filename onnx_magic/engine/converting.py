@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from onnx_magic.engine.adapters import torch_export, torchscript
 from onnx_magic.engine.adapters.tracing_patches import symbolic_int
+from onnx_magic.engine.adapters.widening import widen
 from onnx_magic.engine.deciding import untested_branches
+from onnx_magic.engine.examples import follows
 from onnx_magic.engine.opsets import OPSETS
 from onnx_magic.engine.planning import Prepared
 from onnx_magic.engine.probing import one_line
@@ -24,6 +26,7 @@ from onnx_magic.engine.scrubbing import notebook_cells, scrub_paths
 from onnx_magic.engine.storing import save_graph
 from onnx_magic.engine.tasks.quirks import quirks_applied, quirks_for
 from onnx_magic.engine.tensors import to_arrays, to_tensors
+from onnx_magic.engine.tying import store_once
 from onnx_magic.engine.validating import feeds, validate
 from onnx_magic.errors import ExportError, OpsetError
 from onnx_magic.events import stage
@@ -74,11 +77,19 @@ class Way:
     symbolic: bool = False
 
 
-def convert_and_prove(prepared: Prepared, request: ExportRequest, staging: Path) -> Attempt:
+Prover: TypeAlias = Callable[..., Validation]
+"""Called as `validate` is; a task may have a proof of its own."""
+
+
+def convert_and_prove(
+    prepared: Prepared, request: ExportRequest, staging: Path, *, prover: Prover = validate, part: str = ""
+) -> Attempt:
     """The first way whose file is verified; else the first that gave a file at all.
 
     Args:
         staging: Folder to write the attempts in, a subfolder each.
+        prover: What gives the verdict on a file.
+        part: Which of several graphs it is; names the subfolders.
 
     Raises:
         ExportError: no way gave a file; `attempts` holds what each said.
@@ -94,13 +105,13 @@ def convert_and_prove(prepared: Prepared, request: ExportRequest, staging: Path)
         except Exception as error:  # torch and onnxscript raise anything at all
             failures.append((way.exporter, error))
             continue
-        path = staging / f"attempt-{number}" / "model.onnx"
+        path = staging / f"attempt-{part}{number}" / "model.onnx"
         graph = _save(model, way, path)
         del model  # the weights are on disk now, and ONNX Runtime will hold them too
         if request.opset not in (None, graph.opset):
             failures.append((way.exporter, _opset_error(way, graph)))
             continue
-        made.append(_prove(way, graph, request, captured.limits if captured else {}, assumptions))
+        made.append(_prove(way, graph, request, captured.limits if captured else {}, assumptions, prover))
         if made[-1].settled:
             return made[-1]
     if made:
@@ -162,7 +173,14 @@ def _failed_sizes(attempt: Attempt) -> list[dict[str, int]]:
     sizes = []
     for comparison in attempt.validation.comparisons:
         if not comparison.passed:
-            sizes.append({name: comparison.shapes[t][a] for t, moving in axes.items() for a, name in moving.items()})
+            sizes.append(
+                {
+                    name: comparison.shapes[t][a]
+                    for t, moving in axes.items()
+                    for a, name in moving.items()
+                    if not follows(name)
+                }
+            )
     return sizes
 
 
@@ -213,6 +231,8 @@ def _baked(attempt: Attempt) -> Iterator[str]:
 
 def _save(model: onnx_ir.Model, way: Way, path: Path) -> GraphFile:
     with stage("save"):
+        widen(model)
+        store_once(model)
         scrub_paths(model, notebook_cells())
         _name_outputs(model, way.prepared)
         path.parent.mkdir(parents=True)
@@ -229,26 +249,45 @@ def _opset_error(way: Way, graph: GraphFile) -> OpsetError:
 
 
 def _prove(
-    way: Way, graph: GraphFile, request: ExportRequest, limits: Mapping[str, Any], assumptions: Sequence[Assumption]
+    way: Way,
+    graph: GraphFile,
+    request: ExportRequest,
+    limits: Mapping[str, Any],
+    assumptions: Sequence[Assumption],
+    prover: Prover,
 ) -> Attempt:
+    verdict = prove_graph(way.prepared, graph, request, prover, limits=limits, assumptions=assumptions)
+    if way.exporter == "torchscript" and verdict and request.validate:
+        frozen = untested_branches(way.prepared.flat, feeds(way.prepared.examples))
+        verdict = replace(verdict, findings=(*frozen, *verdict.findings))
+    return Attempt(way.exporter, way.prepared, graph, verdict, way.findings)
+
+
+def prove_graph(
+    prepared: Prepared,
+    graph: GraphFile,
+    request: ExportRequest,
+    prover: Prover,
+    *,
+    limits: Mapping[str, Any] | None = None,
+    assumptions: Sequence[Assumption] = (),
+) -> Validation:
+    """The verdict on a file, or that there is none where validation was switched off."""
     if not request.validate:
         note = Finding("not-validated", "validation was switched off: nothing is proven", level="note")
-        return Attempt(way.exporter, way.prepared, graph, Validation(findings=(note,), checked=False), way.findings)
+        return Validation(findings=(note,), checked=False)
     with stage("verify") as row:
-        verdict = validate(
+        verdict = prover(
             graph.path,
             graph,
-            way.prepared,
+            prepared,
             atol=request.atol,
             rtol=request.rtol,
-            limits=limits,
+            limits=limits or {},
             assumptions=assumptions,
         )
-        if way.exporter == "torchscript" and verdict:
-            frozen = untested_branches(way.prepared.flat, feeds(way.prepared.examples))
-            verdict = replace(verdict, findings=(*frozen, *verdict.findings))
         row.detail = f"{sum(c.passed for c in verdict.comparisons)} of {len(verdict.comparisons)} shapes"
-    return Attempt(way.exporter, way.prepared, graph, verdict, way.findings)
+    return verdict
 
 
 def _convert(way: Way, request: ExportRequest) -> tuple[onnx_ir.Model, Captured | None]:

@@ -23,6 +23,18 @@ SEED = 20260
 BATCH = "batch_size"
 SEQUENCE = "sequence_length"
 HEIGHT, WIDTH = "height", "width"
+PAST = "past_sequence_length"
+TOTAL = f"{PAST} + {SEQUENCE}"
+
+
+def follows(name: str) -> bool:
+    """Whether an axis name is an expression of others, so that its size follows from theirs.
+
+    Example:
+        >>> follows("past_sequence_length + sequence_length"), follows("batch_size")
+        (True, False)
+    """
+    return " + " in name
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +63,12 @@ class Examples:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The traced size of every axis that may move."""
+        """The traced size of every axis that may move by itself."""
         return {
             name: self.traced[tensor].shape[axis]
             for tensor, moving in self.axes.items()
             for axis, name in moving.items()
+            if not follows(name)
         }
 
     @property
@@ -159,7 +172,7 @@ def text_examples(
         batch: Rows of the traced batch.
     """
     vocabulary = read_vocabulary(config, tokenizer)
-    limit = _longest(config, tokenizer)
+    limit = longest_sequence(config, tokenizer)
     middle = {1: "num_choices"} if choices else {}
     axes = {name: {0: BATCH, **middle, (2 if choices else 1): SEQUENCE} for name in names}
     types = int(getattr(config, "type_vocab_size", 0) or 0)
@@ -184,7 +197,7 @@ def text_examples(
     return Examples(traced, axes, make, by, limits, padded=bool(padded))
 
 
-def _longest(config: Any, tokenizer: Any | None) -> int | None:
+def longest_sequence(config: Any, tokenizer: Any | None) -> int | None:
     """The longest sequence: the tokenizer's limit, else what the position table holds."""
     text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
     table = next(

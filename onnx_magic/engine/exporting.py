@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.asking import settled_arguments
-from onnx_magic.engine.converting import Attempt, convert_and_prove
+from onnx_magic.engine.building import Built, build_graphs, plan_graphs
 from onnx_magic.engine.examples import Examples
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.locking import export_lock
-from onnx_magic.engine.planning import prepare
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import ModelSource, resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
 from onnx_magic.engine.storing import OutputPlace, build_manifest, prepare_output, write_assets
+from onnx_magic.engine.wording import worded
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.events import Event, LogLine, StageDone, listening, stage
 from onnx_magic.options import Axes
@@ -48,6 +48,8 @@ class ExportRequest:
     dynamic: Axes | None = None
     inputs: Any = None
     exporter: str = "auto"
+    cache: bool = True
+    merge: bool = True
     fold: bool = True
     validate: bool = True
     atol: float | None = None
@@ -90,7 +92,8 @@ class ExportOutcome:
 
     def released(self) -> ExportOutcome:
         """The same without the live model."""
-        return dataclasses.replace(self, source=None, flat=None, examples=None)
+        plan = self.plan.replace(asked=None)
+        return dataclasses.replace(self, source=None, flat=None, examples=None, plan=plan)
 
 
 def make_plan(request: ExportRequest) -> ExportPlan:
@@ -98,9 +101,9 @@ def make_plan(request: ExportRequest) -> ExportPlan:
     _load_libraries()
     with export_lock(), quiet(Log()):
         with stage("source"):
-            source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+            source = _source(request)
         with stage("plan"), preserved(source.model), comparable_attention():
-            return prepare(source, request).plan
+            return plan_graphs(source, request)
 
 
 def run_export(request: ExportRequest) -> ExportOutcome:
@@ -109,31 +112,39 @@ def run_export(request: ExportRequest) -> ExportOutcome:
     done = _Record()
     with export_lock(), listening(done.see), quiet(Log()), _explained(done):
         with stage("source") as row:
-            source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+            source = _source(request)
             row.detail = source.architecture
             place = _place(source, request)
         with place:
             with preserved(source.model), comparable_attention():
-                with stage("plan"):
-                    prepared = prepare(source, request)
-                attempt = convert_and_prove(prepared, request, place.staging)
+                built = build_graphs(source, request, place.staging)
             with stage("store"):
-                folder = _store(place, source, attempt)
+                folder = _store(place, source, built)
         opened = open_folder(folder)
-    plan = attempt.prepared.plan
     report = ExportReport(
         name=source.name,
         folder=folder,
         task=source.task,
         architecture=source.architecture,
-        exporter=attempt.way,
+        exporter=built.exporter,
         graphs=opened.graphs,
         stages=done.stages,
-        validation=attempt.validation,
-        decisions=plan.decisions,
-        findings=attempt.findings,
+        validation=built.validation,
+        decisions=built.plan.decisions,
+        findings=built.findings,
     )
-    return ExportOutcome(opened, source, attempt.prepared.flat, plan, report, done.log, attempt.prepared.examples)
+    answering = built.answering.prepared
+    return ExportOutcome(opened, source, answering.flat, built.plan, report, done.log, answering.examples)
+
+
+def _source(request: ExportRequest) -> ModelSource:
+    source = resolve_source(request.model, request.task, trust_remote_code=request.trust_remote_code)
+    return worded(source, request.task if request.task is not None else _pipeline_task(request.model))
+
+
+def _pipeline_task(model: Any) -> str | None:
+    """The task that a Transformers pipeline was made for, with its languages."""
+    return getattr(model, "task", None) if isinstance(getattr(model, "task", None), str) else None
 
 
 def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:
@@ -149,20 +160,22 @@ def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:
     )
 
 
-def _store(place: OutputPlace, source: ModelSource, attempt: Attempt) -> Path:
-    """Put the taken attempt, the assets and the manifest in place; the old folder stands until then."""
-    place.take_graph(attempt.graph.path)
+def _store(place: OutputPlace, source: ModelSource, built: Built) -> Path:
+    """Put the taken graphs, the assets and the manifest in place; the old folder stands until then."""
+    place.names.update(built.file_names)
+    for role, attempt in built.attempts.items():
+        place.take_graph(attempt.graph.path, role)
     write_assets(source, place.assets)
     manifest = build_manifest(
         source=source,
-        plan=attempt.prepared.plan,
-        exporter=attempt.way,
-        graphs={"model": attempt.graph},
-        validation=attempt.validation,
-        findings=attempt.findings,
-        constants=settled_arguments(attempt.prepared.flat),
+        plan=built.plan,
+        exporter=built.exporter,
+        graphs={role: attempt.graph for role, attempt in built.attempts.items()},
+        validation=built.validation,
+        findings=built.findings,
+        constants=settled_arguments(built.answering.prepared.flat),
     )
-    return place.commit(manifest, failed=attempt.validation.status == "failed")
+    return place.commit(manifest, failed=built.validation.status == "failed")
 
 
 def _load_libraries() -> None:

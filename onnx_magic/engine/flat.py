@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -172,10 +172,12 @@ class FlatModel:
     Args:
         model: The live module.
         binding: Where each named tensor goes.
+        read: How the tensors in what the forward returned are named.
     """
 
     model: torch.nn.Module
     binding: Binding
+    read: Callable[[Any], dict[str, torch.Tensor]] = flatten_outputs
 
     @property
     def device(self) -> torch.device:
@@ -193,7 +195,7 @@ class FlatModel:
 
         with torch.no_grad():
             args, kwargs = self.binding.call({name: t.to(self.device) for name, t in tensors.items()})
-            return flatten_outputs(self.model(*args, **kwargs))
+            return self.read(self.model(*args, **kwargs))
 
     @contextlib.contextmanager
     def as_forward(self) -> Iterator[tuple[str, ...]]:
@@ -208,7 +210,7 @@ class FlatModel:
 
         def forward(**tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             args, kwargs = self.binding.call({outer[name]: tensor for name, tensor in tensors.items()})
-            return _distinct(flatten_outputs(original(*args, **kwargs)), tensors)
+            return _distinct(self.read(original(*args, **kwargs)), tensors)
 
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         forward.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in parameters])  # type: ignore[attr-defined]

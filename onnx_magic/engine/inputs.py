@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnx_magic.engine.audio_examples import audio_examples
 from onnx_magic.engine.capturing import CapturedCalls
 from onnx_magic.engine.examples import (
     BATCH,
@@ -25,6 +26,7 @@ from onnx_magic.engine.probing import model_raised
 from onnx_magic.engine.tasks import TASKS
 from onnx_magic.engine.tensors import to_arrays, to_tensors
 from onnx_magic.errors import InputsError
+from onnx_magic.runtime.listening import AUDIO_INPUTS
 
 if TYPE_CHECKING:
     import torch
@@ -66,10 +68,35 @@ def candidates(source: ModelSource, given: Any) -> Iterator[Candidate]:
             f"({', '.join(_parameters(source.model))})",
             fix=f"{inputs_fix(source.model)}; or call it in a cell: %%onnx_export model",
         )
+    elif _is_sound(source):
+        yield from _sound(source)
     elif _is_image(source):
         yield from _image(source)
     else:
         yield from _text(source)
+
+
+def encoder_candidates(source: ModelSource) -> Iterator[Examples]:
+    """Example inputs for the encoder of an encoder-decoder, the likeliest first.
+
+    Raises:
+        InputsError: it reads neither text nor images nor sound.
+    """
+    main = getattr(source.model, "main_input_name", None)
+    if _is_sound(source):
+        yield from audio_examples(source, _float_dtype(source.model))
+    elif main == IMAGE_INPUT:
+        yield from (examples for _, examples in _image(source))
+    elif main == "input_ids":
+        row = TASKS.get(source.task or "")
+        texts = (row.examples if row and row.examples else TASKS["feature-extraction"].examples)[:2]
+        names = ("input_ids", "attention_mask")
+        yield text_examples(source.config, source.tokenizer, names, texts)
+    else:
+        raise InputsError(
+            f"{source.architecture} takes {main!r}: example inputs for its encoder cannot be made up",
+            fix="task=feature-extraction inputs=dict(...)  # tensors on which the model runs",
+        )
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, inspect.Parameter]:
@@ -81,6 +108,15 @@ def _is_image(source: ModelSource) -> bool:
     if row is not None and row.modality == "image":
         return True
     return getattr(source.model, "main_input_name", None) == IMAGE_INPUT
+
+
+def _is_sound(source: ModelSource) -> bool:
+    return getattr(source.model, "main_input_name", None) in AUDIO_INPUTS
+
+
+def _sound(source: ModelSource) -> Iterator[Candidate]:
+    for examples in audio_examples(source, _float_dtype(source.model)):
+        yield FlatModel(source.model, keyword_binding(source.model, tuple(examples.traced))), examples
 
 
 def keyword_binding(model: torch.nn.Module, names: tuple[str, ...]) -> Binding:
@@ -117,7 +153,8 @@ def _wanted(source: ModelSource) -> set[str]:
 
 def _image(source: ModelSource) -> Iterator[Candidate]:
     flat = FlatModel(source.model, keyword_binding(source.model, (IMAGE_INPUT,)))
-    channels = int(getattr(source.config, "num_channels", None) or 3)
+    encoder = getattr(source.config, "encoder", source.config)
+    channels = int(getattr(encoder, "num_channels", None) or 3)
     dtype = _float_dtype(source.model)
     stated = _image_size(source)
     for height, width in [stated] if stated else [(side, side) for side in IMAGE_SIDES]:
@@ -132,6 +169,7 @@ def _image_size(source: ModelSource) -> tuple[int, int] | None:
         getattr(source.processor, "crop_size", None) if getattr(source.processor, "do_center_crop", False) else None,
         getattr(source.processor, "size", None),
         getattr(source.config, "image_size", None),
+        getattr(getattr(source.config, "encoder", None), "image_size", None),
         getattr(backbone, "image_size", None),
     ]
     for size in sizes:

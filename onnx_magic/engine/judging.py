@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,13 +26,18 @@ def judge(
     prepared: Prepared,
     tried: Sequence[Tried],
     limits: Mapping[str, tuple[int, int | None]],
+    wrong: Callable[[Prepared, Sequence[Tried]], Iterable[Finding]] | None = None,
 ) -> list[Finding]:
-    """All findings on a graph that was run (or could not be)."""
+    """All findings on a graph that was run (or could not be).
+
+    Args:
+        wrong: How the cases that failed are told; by default as axes and shapes.
+    """
     return [
         *_not_repeatable(prepared, tried),
         *_baked_in_the_graph(graph, prepared),
         *_vanished(graph, prepared),
-        *_wrong(prepared, tried),
+        *(wrong or _wrong)(prepared, tried),
         *_not_finite(tried),
         *_proves(tried),
         *_ranges(prepared, limits),
@@ -72,7 +77,7 @@ def _vanished(graph: GraphFile, prepared: Prepared) -> Iterator[Finding]:
             yield Finding(
                 "input-vanished",
                 f"input {spec.name} vanished from the graph, and PyTorch's outputs depend on it",
-                fix=f"inputs={{{spec.name!r}: ...}}  (values that vary: a padded batch, for a mask)",
+                fix=f"inputs={{{spec.name!r}: ...}}  # values that vary: a padded batch, for a mask",
                 tensor=spec.name,
             )
         else:
@@ -138,10 +143,11 @@ def _reason(one: Tried) -> str:
     bad = next((d for d in one.comparison.diffs if not d), None)
     if bad is None:
         return f"another answer: {one.comparison.agreement}"
-    return _difference(bad)
+    return difference(bad)
 
 
-def _difference(diff: OutputDiff) -> str:
+def difference(diff: OutputDiff) -> str:
+    """How one output is wrong, in half a sentence."""
     if diff.expected_shape != diff.actual_shape:
         return f"{diff.name} has shape {diff.actual_shape}, expected {diff.expected_shape}"
     if diff.expected_dtype != diff.actual_dtype:
@@ -163,7 +169,7 @@ def _case_findings(one: Tried, more: str) -> Iterator[Finding]:
             code = "shape-differs"
         elif diff.expected_dtype != diff.actual_dtype:
             code = "dtype-differs"
-        yield Finding(code, f"at {label}, {_difference(diff)}", fix=_NEXT, tensor=diff.name)
+        yield Finding(code, f"at {label}, {difference(diff)}", fix=_NEXT, tensor=diff.name)
     agreement = one.comparison.agreement
     if agreement is not None and not agreement:
         wrong = agreement.total - agreement.agreed
@@ -171,7 +177,7 @@ def _case_findings(one: Tried, more: str) -> Iterator[Finding]:
         yield Finding("meaning-differs", f"at {label}, {answers} differ from PyTorch's")
 
 
-_NEXT = "exporter=torchscript   or inputs=... of another shape"
+_NEXT = "exporter=torchscript  # or inputs=... of another shape"
 
 
 def _not_finite(tried: Sequence[Tried]) -> Iterator[Finding]:
@@ -205,7 +211,8 @@ def _proves(tried: Sequence[Tried]) -> Iterator[Finding]:
         return
     small: list[tuple[str, float, float]] = []
     still: list[str] = []
-    names = list(same_shape[0].expected)
+    # An output that is empty by itself (the encoder's keys, once they are cached) has nothing to show.
+    names = [name for name, array in same_shape[0].expected.items() if array.size]
     for name in names:
         diffs = [d for t in ran for d in t.comparison.diffs if d.name == name]
         movement, scale, beyond = _movement([t.expected[name] for t in same_shape], diffs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import importlib.metadata
 import json
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.disk import check_space, storage_errors
 from onnx_magic.engine.scrubbing import machine_prefixes, without_prefixes
+from onnx_magic.engine.tasks import graphs_of
 from onnx_magic.errors import StorageError
 from onnx_magic.records.artifact import GraphFile, Manifest
 from onnx_magic.records.findings import Finding
@@ -30,7 +32,7 @@ SINGLE_FILE_LIMIT = 2**31 - 2**26
 
 ASSET_NAMES = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
-    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json",
+    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json", "chat_template.jinja",
 )  # fmt: skip
 """Files that are written beside the graph, where the model has them."""
 
@@ -100,12 +102,16 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
     with storage_errors(folder):
         if source.config is not None:
             _write_json(folder / "config.json", _config_record(source))
+        if _generates(source):
+            record = json.loads(generation_config_of(source).to_json_string())
+            _write_json(folder / "generation_config.json", record)
         if source.tokenizer is not None:
             with _without_padding(source.tokenizer), _saving("tokenizer", folder):
                 source.tokenizer.save_pretrained(str(folder))
         if source.processor is not None:
             with _saving("processor", folder):
                 source.processor.save_pretrained(str(folder))
+            _write_preprocessor(source.processor, folder)
         elif source.origin and (Path(source.origin) / PROCESSOR_CONFIG).is_file():
             # The packages it needs are not installed here; where the folder is used they may be.
             text = (Path(source.origin) / PROCESSOR_CONFIG).read_text(encoding="utf-8")
@@ -115,6 +121,29 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
             if path.suffix == ".json" and path.name != "tokenizer.json":
                 _scrub_json(path)
     return written
+
+
+def _write_preprocessor(processor: Any, folder: Path) -> None:
+    """preprocessor_config.json too, which transformers.js reads, where Transformers 5 writes processor_config.json."""
+    parts = (getattr(processor, name, None) for name in ("image_processor", "feature_extractor"))
+    part = next((part for part in parts if hasattr(part, "to_json_string")), None)
+    if part is not None and not (folder / PROCESSOR_CONFIG).is_file():
+        (folder / PROCESSOR_CONFIG).write_text(part.to_json_string(), encoding="utf-8")
+
+
+def generation_config_of(source: ModelSource) -> Any:
+    """The defaults of the model's `generate`, with what the task asks for (the first token of a language)."""
+    config: Any = source.model.generation_config
+    if source.wording is None or not source.wording.options:
+        return config
+    config = copy.deepcopy(config)
+    for name, value in source.wording.options.items():
+        setattr(config, name, value)
+    return config
+
+
+def _generates(source: ModelSource) -> bool:
+    return graphs_of(source.task, type(source.model)) != "one"
 
 
 @contextlib.contextmanager
@@ -238,6 +267,7 @@ def build_manifest(
         decisions=tuple({**dataclasses.asdict(d), "value": _plain(d.value)} for d in plan.decisions),
         findings=tuple(dataclasses.asdict(finding) for finding in findings),
         constants=constants or {},
+        wording=dataclasses.asdict(source.wording) if source.wording is not None else {},
         versions=versions(),
     )
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from onnx_magic.engine.examples import Examples
+from onnx_magic.engine.examples import Examples, follows
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.inputs import candidates, first_that_runs
 from onnx_magic.engine.opsets import choose_opset
-from onnx_magic.engine.probing import Probe, probe
+from onnx_magic.engine.probing import Probe, model_raised, probe
 from onnx_magic.engine.tasks.quirks import quirks_for
-from onnx_magic.engine.tensors import dtype_name
+from onnx_magic.engine.tensors import dtype_name, to_arrays, to_tensors
 from onnx_magic.errors import UsageError
 from onnx_magic.options import Axes, check_axes
 from onnx_magic.records.plan import Decision, ExportPlan, TensorSpec
@@ -106,8 +106,66 @@ def prepare(source: ModelSource, request: ExportRequest) -> Prepared:
         exporter=exporter,
         quirks=tuple(row.name for row in quirks_for(source.model)),
         decisions=(*decisions, *by_axis.values()),
+        asked=dict(vars(request)),
     )
     return Prepared(plan, flat, found, user_axes=wish is not None and wish is not True)
+
+
+def prepare_declared(
+    source: ModelSource,
+    request: ExportRequest,
+    flat: FlatModel,
+    examples: Examples,
+    output_axes: Mapping[str, Mapping[int, str]],
+) -> Prepared:
+    """The same for one graph of a task that says itself which axes move: nothing is tried but the traced inputs.
+
+    Args:
+        flat: The model as a function of the graph's inputs.
+        examples: Inputs for it, with the axes named.
+        output_axes: The outputs' axes: `{output: {axis: name}}`.
+
+    Raises:
+        InputsError: the model raises on them.
+        OpsetError: no exporter writes that opset.
+        UsageError: `dynamic` was given.
+    """
+    if request.dynamic not in (None, True):
+        raise UsageError(
+            f"dynamic={request.dynamic!r}: the axes of {source.task} are the task's own, each of them is dynamic",
+            fix="leave dynamic out",
+        )
+    opset, exporter = choose_opset(request.opset, request.exporter)
+    try:
+        outputs = to_arrays(flat.run(to_tensors(examples.traced)))
+    except Exception as error:  # the user's model may raise anything
+        raise model_raised(source.architecture, examples.traced, error, "cache=no") from error
+    found = Probe(examples, outputs, {name: output_axes.get(name, {}) for name in outputs}, runs=1)
+    inputs, made = _specs(found)
+    decisions = (
+        Decision("task", source.task, source.task_by),
+        Decision("opset", opset, "user" if request.opset is not None else "default"),
+        Decision("exporter", exporter, "user" if request.exporter != "auto" else "default"),
+        Decision("inputs", tuple(examples.traced), examples.by, "padded" if examples.padded else ""),
+        *(
+            Decision(f"{tensor}[{axis}]", name, "task")
+            for tensor, moving in examples.axes.items()
+            for axis, name in moving.items()
+        ),
+    )
+    plan = ExportPlan(
+        name=source.name,
+        task=source.task,
+        architecture=source.architecture,
+        inputs=inputs,
+        outputs=made,
+        examples=examples.traced,
+        opset=opset,
+        exporter=exporter,
+        quirks=tuple(row.name for row in quirks_for(source.model)),
+        decisions=decisions,
+    )
+    return Prepared(plan, flat, found, user_axes=True)
 
 
 def _specs(found: Probe) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -115,7 +173,7 @@ def _specs(found: Probe) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]
 
     def spec(name: str, array: Any, moving: Mapping[int, str], role: Any) -> TensorSpec:
         # An output's axis that follows an input's without being as long (height // 2) has a name of its own.
-        named = {a: n if sizes.get(n) == array.shape[a] else f"{name}_dim_{a}" for a, n in moving.items()}
+        named = {a: n if follows(n) or sizes.get(n) == array.shape[a] else f"{name}_dim_{a}" for a, n in moving.items()}
         return TensorSpec(name, dtype_name(array), tuple(named.get(a, n) for a, n in enumerate(array.shape)), role)
 
     return (

@@ -6,12 +6,15 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
 from onnx_magic.engine.flat import FlatModel, bind_call
+from onnx_magic.engine.generation.asking import generates
+from onnx_magic.engine.generation.standing import GeneratorStandIn
 from onnx_magic.engine.inputs import keyword_binding
 from onnx_magic.engine.reference import reference_model, run_reference
 from onnx_magic.engine.sources import fingerprint_module
@@ -78,13 +81,15 @@ def called_inside(exported: ExportedModel, watch: Watch) -> str | None:
 
 
 def compare_calls(
-    stand_in: StandIn, calls: Sequence[ModuleCall], answered: Sequence[SwappedCall] = ()
+    stand_in: StandIn | GeneratorStandIn, calls: Sequence[ModuleCall], answered: Sequence[SwappedCall] = ()
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     """A Comparison per watched call, on that call's own inputs, and notes.
 
     Args:
         answered: What ONNX Runtime answered when the cell ran again; a call whose inputs were others is run once more.
     """
+    if isinstance(stand_in, GeneratorStandIn):
+        return stand_in.compared(calls, answered)
     comparisons: list[Comparison] = []
     other: list[int] = []
     for number, call in enumerate(calls):
@@ -204,6 +209,8 @@ def both_answers(
         SwapError: `model` is another one.
         VerificationError: the live model has changed since the export.
     """
+    if generates(exported.opened, inputs, {}):
+        return _both_generated(exported, inputs, model, top_k, provider)
     plan = build_feed(exported.opened, inputs)
     session = exported.opened.session(provider)
     started = time.perf_counter()
@@ -226,6 +233,24 @@ def both_answers(
     compared = (_compared(exported, "given", expected, actual, plan.arrays),)
     latency = Stopwatch(exported, flat, variants, provider=provider).measure(plan.arrays) if timed else None
     return SideBySide(side, result, compared, plan.notes, others, latency, top_k)
+
+
+def _both_generated(
+    exported: ExportedModel, inputs: Any, model: Any, top_k: int | None, provider: str | None
+) -> SideBySide | RunResult:
+    """What both sides go on with, greedily unless the model's own settings sample; token by token."""
+    from onnx_magic.engine.generation.continuing import continued, in_pytorch
+
+    opened, asked = exported.opened, {"top_k": top_k}
+    if model is not None:
+        refuse_other_model(exported, swap_target(model))
+    live = swap_target(model) if model is not None else exported.source.model if exported.source else None
+    actual = continued(opened, inputs, asked, provider=provider, live=live)
+    if live is None:
+        return replace(actual, notes=(*actual.notes, NO_PYTORCH))
+    expected = in_pytorch(opened, inputs, asked, live)
+    compared = compare_outputs("tokens", expected.outputs, actual.outputs, actual.feed, task=None)
+    return SideBySide(expected, actual, (compared,), actual.notes, top_k=top_k)
 
 
 def _variant_answer(

@@ -62,6 +62,7 @@ class OutputPlace:
         staging: The hidden folder that everything is written to first.
         previous: What the folder's manifest says now; `None` when there is no export of ours.
         created: Folders that were made for this; taken away again, if empty, when nothing is committed.
+        names: Name of a graph → its file, where it is not the usual one.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class OutputPlace:
     staging: Path
     previous: Manifest | None = None
     created: tuple[Path, ...] = ()
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def assets(self) -> Path:
@@ -78,7 +80,7 @@ class OutputPlace:
     def graph_name(self, role: str = "model") -> str:
         """Where a graph lies in the export: `onnx/model.onnx`, `onnx/encoder_model.onnx`."""
         if self.file is None:
-            return f"{GRAPH_FOLDER}/{GRAPH_FILES[role]}"
+            return f"{GRAPH_FOLDER}/{(GRAPH_FILES | self.names)[role]}"
         stem = self.file.removesuffix(".onnx")
         return self.file if role == "model" else f"{stem}-{role}.onnx"
 

@@ -22,6 +22,7 @@ from onnx_magic.engine.adapters.module_hooks import foreign_hooks, module_hooks
 from onnx_magic.engine.asking import Asked
 from onnx_magic.engine.capturing import instance_forward
 from onnx_magic.engine.flat import bind_call
+from onnx_magic.engine.generation.standing import GeneratorStandIn
 from onnx_magic.engine.random_states import random_states_kept
 from onnx_magic.engine.sources import fingerprint_module
 from onnx_magic.engine.sources.torch_modules import unwrapped
@@ -30,6 +31,7 @@ from onnx_magic.engine.tensors import to_arrays, to_tensors
 from onnx_magic.engine.watching import KEPT_CALLS, ModuleCall, architecture_of
 from onnx_magic.errors import InputsError, OnnxMagicError, SwapError
 from onnx_magic.runtime.feeds import fit_feed
+from onnx_magic.runtime.generating import is_generator
 
 if TYPE_CHECKING:
     import torch
@@ -70,12 +72,14 @@ class SwapReport:
         calls: The first calls that ONNX Runtime answered.
         count: How many it answered.
         failures: Calls that it could not run, an error each.
+        rows: Rows of tokens that were generated: one per call and row of its batch.
         bypassed: Inner modules that ran in PyTorch all the same, by path, and how often.
     """
 
     architecture: str
     calls: list[SwappedCall] = field(default_factory=list)
     count: int = 0
+    rows: int = 0
     failures: list[OnnxMagicError] = field(default_factory=list)
     bypassed: dict[str, int] = field(default_factory=dict)
     _said: dict[str, None] = field(default_factory=dict)
@@ -120,7 +124,7 @@ def swapped(
     """
     target = swap_target(model)
     refuse_other_model(exported, target)
-    stand_in = StandIn(exported, target, provider)
+    stand_in = stand_in_for(exported, target, provider)
     for call in seen:
         stand_in.learn(call)
     with contextlib.ExitStack() as stack:
@@ -130,8 +134,11 @@ def swapped(
                     f"ONNX Runtime stands in for this {architecture_of(target)} already: swaps are not nested",
                     fix="leave the outer `with exported.swapped_into(model)` first",
                 )
-            stack.enter_context(instance_forward(target, stand_in.forward))
-        stack.enter_context(_bypass_watched(target, stand_in))
+            swapped_forwards = list(stand_in.forwards())
+            for module, forward in swapped_forwards:
+                setattr(forward, _MARK, True)
+                stack.enter_context(instance_forward(module, forward))
+        stack.enter_context(_bypass_watched(target, stand_in, [module for module, _ in swapped_forwards]))
         yield stand_in.report
 
 
@@ -179,6 +186,15 @@ def refuse_other_model(exported: ExportedModel, target: torch.nn.Module) -> None
         )
 
 
+def stand_in_for(
+    exported: ExportedModel, target: torch.nn.Module, provider: str | None = None
+) -> StandIn | GeneratorStandIn:
+    """What answers in the model's place: a model that generates carries a past from call to call."""
+    if is_generator(exported.opened) and hasattr(target, "generate"):
+        return GeneratorStandIn(exported, target, SwapReport(architecture_of(target)), provider)
+    return StandIn(exported, target, provider)
+
+
 class StandIn:
     """A forward that ONNX Runtime answers, for one model.
 
@@ -210,8 +226,11 @@ class StandIn:
             import torch
 
             forward = torch.compiler.disable(forward)
-        setattr(forward, _MARK, True)
         return forward
+
+    def forwards(self) -> Iterator[tuple[torch.nn.Module, Any]]:
+        """The module whose forward is replaced, and with what."""
+        yield self.target, self.forward
 
     @property
     def inside(self) -> bool:
@@ -311,9 +330,12 @@ class StandIn:
 
 
 @contextlib.contextmanager
-def _bypass_watched(target: torch.nn.Module, stand_in: StandIn) -> Iterator[None]:
+def _bypass_watched(
+    target: torch.nn.Module, stand_in: StandIn | GeneratorStandIn, swapped_modules: Sequence[torch.nn.Module]
+) -> Iterator[None]:
     """Note the inner modules that are called in the block from elsewhere than the forward that was replaced."""
-    paths = {id(module): path for path, module in target.named_modules() if module is not target}
+    own = {id(module) for module in swapped_modules}
+    paths = {id(module): path for path, module in target.named_modules() if id(module) not in own}
 
     def enter(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         path = paths.get(id(module))

@@ -28,6 +28,8 @@ from onnx_magic.records.results import Comparison, Validation
 from onnx_magic.runtime.sessions import Session, open_session
 
 if TYPE_CHECKING:
+    import torch
+
     from onnx_magic.engine.adapters.torch_export import Assumption
     from onnx_magic.engine.planning import Prepared
 
@@ -157,18 +159,10 @@ def validate(
         The verdict. Nothing is raised for a broken graph: it is what was to be found out.
     """
     by_dtype = tolerances(atol, rtol)
-    checks, findings = check_file(path)
     # PyTorch answers all cases before ONNX Runtime's threads exist: two idle pools spin, and slow each other down.
     asked, skipped = _references(prepared, cases(prepared.examples, assumptions))
+    session, checks, findings = open_checked(path, prepared.flat.model)
     findings += skipped
-    session: Session | None = None
-    try:
-        session = Session(open_session(path))
-        checks["onnxruntime session"] = True
-    except OnnxMagicError as error:
-        checks["onnxruntime session"] = False
-        # The file still lies in a folder that will be gone.
-        findings.append(Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix))
     tried: list[Tried] = []
     if session is not None:
         tried, refused = _run_cases(session, prepared, asked, by_dtype)
@@ -182,6 +176,25 @@ def validate(
         atol=by_dtype[0],
         rtol=by_dtype[1],
     )
+
+
+def open_checked(path: Path, model: torch.nn.Module) -> tuple[Session | None, dict[str, bool], list[Finding]]:
+    """Check a file and open it: the session (`None` when ONNX Runtime refuses it), the checks, what they found."""
+    checks, findings = check_file(path)
+    try:
+        session = Session(open_session(path))
+    except OnnxMagicError as error:
+        # The file still lies in a folder that will be gone.
+        fix = (
+            "%onnx_export model.float()  # ONNX Runtime has few bfloat16 kernels" if _is_bfloat16(model) else error.fix
+        )
+        refused = Finding("graph-refused", error.what.replace(str(path), path.name), fix=fix)
+        return None, {**checks, "onnxruntime session": False}, [*findings, refused]
+    return session, {**checks, "onnxruntime session": True}, findings
+
+
+def _is_bfloat16(model: torch.nn.Module) -> bool:
+    return any(str(parameter.dtype) == "torch.bfloat16" for parameter in model.parameters())
 
 
 def check_file(path: Path) -> tuple[dict[str, bool], list[Finding]]:
@@ -278,7 +291,7 @@ def _right_when_left_alone(
             f"the file is right, ONNX Runtime's own graph optimisations move the outputs by {off:.1e}: "
             "with them off it agrees at every shape that failed",
             level="warning",
-            fix=f"atol={10 ** math.ceil(math.log10(off)):g}   or run with ORT_DISABLE_ALL",
+            fix=f"atol={10 ** math.ceil(math.log10(off)):g}  # or run with ORT_DISABLE_ALL",
         )
     ]
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_magic import options
 from onnx_magic.errors import UnknownOptionError, UsageError
+from onnx_magic.frontends import extras
 from onnx_magic.frontends.reading import Misread, Reader, nearest
 from onnx_magic.options import FALSE_WORDS, TRUE_WORDS, Option
 
@@ -84,6 +84,8 @@ class VerbRow:
         cell_magic: `%%name`; its body is what `frontends.cells` makes of it.
         command: `onnx-magic <command>`.
         line_also: A verb whose options the line form takes too, beside its own.
+        line_options: A function whose options the line form has beside the verb's own.
+        line_without: Options that the line form takes in its own way, or not at all.
         cell_options: A function whose keyword-only options the cell form has beside the verb's own.
         cell_without: Options that the cell's body stands for.
         slow: Takes long enough that its stages are shown while it runs.
@@ -95,6 +97,8 @@ class VerbRow:
     cell_magic: str | None = None
     command: str | None = None
     line_also: str | None = None
+    line_options: Callable[..., None] | None = None
+    line_without: tuple[str, ...] = ()
     cell_options: Callable[..., None] | None = None
     cell_without: tuple[str, ...] = ()
     slow: bool = False
@@ -114,9 +118,11 @@ class VerbRow:
     @property
     def line_arguments(self) -> VerbArguments:
         """What `%name` takes."""
-        own = self.arguments.fields
+        own = tuple(field for field in self.arguments.fields if field.name not in self.line_without)
         also = VERBS[self.line_also].arguments.fields if self.line_also else ()
-        return VerbArguments(self.name, (*own, *(field for field in also if not self.arguments.find(field.name))))
+        also = (*also, *(verb_arguments(self.line_options).fields if self.line_options else ()))
+        names = {field.name for field in own}
+        return VerbArguments(self.name, (*own, *(field for field in also if field.name not in names)))
 
     @property
     def cell_arguments(self) -> VerbArguments:
@@ -126,29 +132,28 @@ class VerbRow:
         return VerbArguments(self.name, (*own, *extra))
 
 
-def _export_cell(*, as_: options.As = None) -> None:
-    """What `%%onnx_export` takes beside the options of `export`."""
-
-
-def _run_cell(
-    *,
-    as_: options.As = None,
-    model: options.SwapModel = None,
-    once: options.Once = False,
-    lines: options.Lines = False,
-    variants: options.Variants = (),
-    time: options.Time = False,
-) -> None:
-    """What `%%onnx_run` takes beside the options of `run`."""
-
-
 _ROWS = (
     VerbRow(
-        "export", "onnx_export", "onnx_export", "export", cell_options=_export_cell, cell_without=("inputs",), slow=True
+        "export",
+        "onnx_export",
+        "onnx_export",
+        "export",
+        cell_options=extras.export_cell,
+        cell_without=("inputs",),
+        slow=True,
     ),
     VerbRow("plan", "onnx_axes", None, "plan", line_also="export", slow=True),
     VerbRow("load", line_magic="onnx_load"),
-    VerbRow("run", None, "onnx_run", "run", cell_options=_run_cell, cell_without=("inputs",)),
+    VerbRow(
+        "run",
+        "onnx_play",
+        "onnx_run",
+        "run",
+        line_options=extras.play_line,
+        line_without=("inputs",),
+        cell_options=extras.run_cell,
+        cell_without=("inputs",),
+    ),
     VerbRow("compare", command="compare"),
     VerbRow("optimize", line_magic="onnx_optimize", command="optimize", slow=True),
     VerbRow("quantize", line_magic="onnx_quantize", command="quantize", slow=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import logging
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,14 @@ from onnx_magic.errors import InputsError, OnnxMagicError, SwapError, UsageError
 from onnx_magic.exported import ExportedModel, as_exported
 from onnx_magic.frontends.variants import named_variants
 from onnx_magic.records.results import Comparison, RunResult, SideBySide, VariantAnswer
+from onnx_magic.runtime.generating import is_generator
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from onnx_magic.engine.random_states import RandomStates
     from onnx_magic.engine.watching import Watch
+    from onnx_magic.records.latency import Latency
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], bod
         _refuse_no_input(target, watch, value)
         return both_answers(target, value, model=options.model, timed=options.time, **how)
     watch = watch.only(model)
+    generating = is_generator(target.opened)
+    if options.once and generating:
+        raise UsageError(
+            "the cell generates, and each call goes on from the one before: once=yes cannot replay them",
+            fix="leave once out",
+        )
     if options.once:
         side = _replayed(target, model, watch, how)
     else:
@@ -89,7 +98,10 @@ def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], bod
         main = _again(second, target, model, watch, value, options.provider)
         others = {name: _variant(second, other, model, watch, value, options) for name, other in variants.items()}
         side = SideBySide(value, main.answer, main.comparison, main.notes, others, top_k=options.top_k)
-    if options.time and watch.calls:
+    if options.time and generating:
+        latency = _timed_generation(_Second(shell, cell, before, states), target, model, variants, options.provider)
+        side = dataclasses.replace(side, latency=latency)
+    elif options.time and watch.calls:
         latency = timed_call(target, model, watch.calls[0], variants=variants, provider=options.provider)
         side = dataclasses.replace(side, latency=latency)
     return side
@@ -234,7 +246,7 @@ def _again(
 ) -> VariantAnswer:
     """Run the cell again with ONNX Runtime in the model's place: its value, and the differences of every call."""
     from onnx_magic.engine.replaying import compare_calls
-    from onnx_magic.engine.swapping import StandIn, swapped
+    from onnx_magic.engine.swapping import stand_in_for, swapped
 
     failed: tuple[Comparison, ...] = ()
     actual, notes = None, list[str]()
@@ -248,11 +260,27 @@ def _again(
         except Exception as error:  # the cell's own: what it made of ONNX Runtime's answer
             notes.append(f"the second run raised {type(error).__name__}: {error}")
             failed = (Comparison("second run", {}, error=f"the cell raised {type(error).__name__}: {error}"),)
-    comparisons, drift = compare_calls(StandIn(exported, model, provider), watch.calls, report.calls)
+    comparisons, drift = compare_calls(stand_in_for(exported, model, provider), watch.calls, report.calls)
     notes += [*report.notes, *drift, *_counted(watch, report.count if not notes else watch.count)]
     if actual is value and isinstance(value, list | dict | set):
         notes.append("both runs changed one and the same object, which is shown: make it anew in the cell, or once=yes")
     return VariantAnswer(actual, (*comparisons, *failed), tuple(notes))
+
+
+def _timed_generation(
+    second: _Second, exported: ExportedModel, model: Any, variants: Mapping[str, ExportedModel], provider: str | None
+) -> Latency:
+    """How long the cell takes with each backend, and how many tokens that makes per second."""
+    from onnx_magic.engine.generation.timing import timed_generation
+    from onnx_magic.engine.swapping import swapped
+
+    forms = {"ONNX Runtime": exported, **variants}
+    return timed_generation(
+        model,
+        second.run,
+        {name: functools.partial(swapped, form, model, provider=provider) for name, form in forms.items()},
+        exported.opened.session(provider).provider,
+    )
 
 
 def _variant(
@@ -262,9 +290,11 @@ def _variant(
     from onnx_magic.engine.replaying import failed_variant
 
     try:
-        return _again(second, exported, model, watch, value, options.provider)
+        found = _again(second, exported, model, watch, value, options.provider)
     except OnnxMagicError as error:
         return failed_variant("second run", error.what)
+    stopped = found.answer is None and any(comparison.error for comparison in found.comparison)
+    return dataclasses.replace(found, answer={}) if stopped else found
 
 
 def _counted(watch: Watch, answered: int) -> Iterator[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from onnx_magic import __version__
 from onnx_magic.errors import OnnxMagicError, UsageError
 from onnx_magic.frontends.arguments import VERBS, VerbRow
 from onnx_magic.frontends.documenting import command_help, program_help
-from onnx_magic.frontends.fixing import Typed, shell_fix
+from onnx_magic.frontends.fixing import Typed, shell_fix, with_fixes
 from onnx_magic.frontends.progress import line_on, watching
 from onnx_magic.frontends.reading import ShellReader, nearest
 
@@ -70,7 +70,7 @@ def _command(words: list[str]) -> int:
     typed = Typed(row.arguments, tuple(words[1:]), ShellReader(), f"{PROGRAM} {row.command}", many=True)
     values = typed.arguments.parse(typed.words, typed.reader, prefix=typed.prefix, many=True)
     try:
-        return _show(_run(row, values))
+        return _show(_run(row, values), lambda fix: shell_fix(fix, typed, PROGRAM))
     except OnnxMagicError as error:
         error.fix = shell_fix(error.fix, typed, PROGRAM)
         raise
@@ -100,11 +100,11 @@ def _run(row: VerbRow, values: dict[str, Any]) -> Any:
             raise
 
 
-def _show(record: Any) -> int:
+def _show(record: Any, spell: Callable[[str], str]) -> int:
     from onnx_magic.display.bundles import bundle
 
     try:
-        print(bundle(record)["text/plain"], flush=True)
+        print(bundle(with_fixes(record, spell))["text/plain"], flush=True)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     validation = getattr(record, "validation", None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,9 @@ from onnx_magic.errors import UsageError
 from onnx_magic.frontends.arguments import VERBS, Field, VerbArguments, VerbRow
 from onnx_magic.frontends.lines import split_line
 from onnx_magic.frontends.reading import Reader
+from onnx_magic.records.artifact import ExportReport
+from onnx_magic.records.findings import Finding
+from onnx_magic.records.results import Validation
 
 _MAGIC_LINE = re.compile(r"(?:\w+ = )?%{1,2}(\w+)(?: (.+))?")
 _OWN = "model"
@@ -116,6 +121,20 @@ def shell_fix(fix: str, typed: Typed, program: str) -> str:
     fields = {field.word: field for field in row.arguments.fields}
     spelled = [part for word in words for part in _spelled(word, fields, typed.reader)]
     return f"{program} {row.command} {typed.reader.join(spelled)}".rstrip() + comment
+
+
+def with_fixes(record: Any, spell: Callable[[str], str]) -> Any:
+    """A record as a command prints it: fixes as `spell` writes them, and no line of a notebook."""
+    report = getattr(record, "report", record)
+    match report:
+        case ExportReport(validation=validation, findings=findings):
+            found = tuple(with_fixes(finding, spell) for finding in findings)
+            return dataclasses.replace(report, validation=with_fixes(validation, spell), findings=found, edit="")
+        case Validation(findings=findings):
+            return dataclasses.replace(report, findings=tuple(with_fixes(finding, spell) for finding in findings))
+        case Finding(fix=fix) if fix:
+            return dataclasses.replace(report, fix=spell(fix))
+    return record
 
 
 def _parted(fix: str) -> tuple[str, str]:

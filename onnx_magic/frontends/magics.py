@@ -78,22 +78,26 @@ def _configurable() -> dict[str, Field]:
 CONFIGURABLE = _configurable()
 
 
-def _magic(row: VerbRow) -> Callable[..., Any]:
-    """The method behind `%name` and `%%name` of one verb."""
+def _magics(row: VerbRow) -> list[Callable[..., Any]]:
+    """The methods behind `%name` and `%%name` of one verb: one for both where these are the same name."""
+    names = dict.fromkeys(name for name in (row.line_magic, row.cell_magic) if name is not None)
+    return [_magic(row, name) for name in names]
+
+
+def _magic(row: VerbRow, name: str) -> Callable[..., Any]:
+    """The method behind `%name`, `%%name`, or both."""
 
     def magic(self: OnnxMagics, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> Any:
         __tracebackhide__ = True  # what a user's cell raises is shown from the cell on
         return self.call(row, line, cell, local_ns)
 
-    name = row.line_magic or row.cell_magic
-    assert name is not None and name == (row.cell_magic or name), f"{row.name}: % and %% must have the same name"
-    magic.__name__, magic.__qualname__, magic.__doc__ = name, f"OnnxMagics.{name}", magic_help(row)
+    magic.__name__, magic.__qualname__, magic.__doc__ = name, f"OnnxMagics.{name}", magic_help(row, name)
     forms: dict[tuple[bool, bool], Any] = {
         (True, True): line_cell_magic,
         (True, False): line_magic,
         (False, True): cell_magic,
     }
-    registered = forms[row.line_magic is not None, row.cell_magic is not None](magic)
+    registered = forms[row.line_magic == name, row.cell_magic == name](magic)
     decorated: Callable[..., Any] = no_var_expand(needs_local_scope(registered))
     return decorated
 
@@ -101,7 +105,7 @@ def _magic(row: VerbRow) -> Callable[..., Any]:
 def _members() -> dict[str, Any]:
     """The traits and the methods of `OnnxMagics`."""
     traits = {name: OptionTrait(field) for name, field in CONFIGURABLE.items()}
-    methods = {method.__name__: method for method in map(_magic, MAGIC_ROWS)}
+    methods = {method.__name__: method for row in MAGIC_ROWS for method in _magics(row)}
     return {**traits, **methods}
 
 
@@ -129,7 +133,7 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
         try:
             split = split_line(line)
             if "--help" in split.words:
-                page.page(magic_help(row))
+                page.page(magic_help(row, row.line_magic if cell is None else row.cell_magic))
                 return None
             typed = self._typed(row, split, cell, local_ns)
             values = self._values(typed)
@@ -212,7 +216,17 @@ def _axes_line(shell: InteractiveShell, values: dict[str, Any], typed: Typed) ->
     return live.axes_table(shell, values, typed)
 
 
-_LINE_FORMS: dict[str, Callable[[InteractiveShell, dict[str, Any], Typed], Any]] = {"plan": _axes_line}
+def _play_line(shell: InteractiveShell, values: dict[str, Any], typed: Typed) -> Any:
+    __tracebackhide__ = True
+    from onnx_magic.frontends import live
+
+    return live.playground(shell, values)
+
+
+_LINE_FORMS: dict[str, Callable[[InteractiveShell, dict[str, Any], Typed], Any]] = {
+    "plan": _axes_line,
+    "run": _play_line,
+}
 """What `%name` is handed to, by verb, where that shows more than the verb's record."""
 
 

@@ -32,7 +32,7 @@ class Watch:
         self.board = StageBoard(clock=clock)
         self.draw, self.clock, self.drawn = draw, clock, float("-inf")
         self.running: list[str] = []
-        self.interrupted: str | None = None
+        self.failing: list[str] = []  # the stages that what is being raised now has ended, the innermost first
         self.ended: list[str] = []
         self._lock = threading.RLock()  # events come from the run, ticks from a thread of their own
         self._closed = False
@@ -55,14 +55,15 @@ class Watch:
         match event:
             case StageStarted(name):
                 self.running.append(name)
-                self.interrupted = None  # what failed before was got over: another way is tried
+                self.failing.clear()  # what failed before was got over: another way is tried
             case StageDone(name, ok):
                 if name in self.running:
                     self.running.remove(name)
                 if ok:
                     self.ended.append(name)
-                elif self.interrupted is None:  # the innermost stage ends first
-                    self.interrupted = name
+                    self.failing.clear()
+                else:
+                    self.failing.append(name)
         now = self.clock()
         steps = isinstance(event, Progress | Token)
         if self.draw and isinstance(event, StageStarted | StageDone | Progress):
@@ -73,24 +74,36 @@ class Watch:
     @property
     def stage(self) -> str | None:
         """The stage that ran when the run was interrupted; `None` before the first."""
-        return self.running[-1] if self.running else self.interrupted
+        return self.running[-1] if self.running else next(iter(self.failing), None)
 
     def close(self) -> None:
         """The run is over: draw the empty board."""
+        self._end(self.board.close)
+
+    def stop(self) -> None:
+        """The run was interrupted: draw where it stopped, once and for all."""
+        self._end(lambda: self.board.stop(self.failing))
+
+    def _end(self, end: Callable[[], None]) -> None:
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
-            self.board.close()
+            end()
             if self.draw:
                 self.draw(self.board)
 
 
 @contextlib.contextmanager
 def watching(draw: Draw | None) -> Iterator[Watch]:
-    """Hear what the block does, and draw it; what was drawn is taken away at the end, whatever happens."""
+    """Hear what the block does, and draw it; taken away at the end, unless it is interrupted: then it says where."""
     watch = Watch(draw)
     try:
         with listening(watch.hear), _ticking(watch):
             yield watch
+    except KeyboardInterrupt:
+        watch.stop()
+        raise
     finally:
         watch.close()
 
@@ -126,7 +139,8 @@ def line_on(stream: TextIO) -> Draw | None:
     encoding = stream.encoding or "utf-8"
 
     def draw(board: StageBoard) -> None:
-        line = board.bundle()["text/plain"].encode(encoding, "replace").decode(encoding)
+        # what was interrupted is said in a line of its own
+        line = "" if board.closed else board.line().encode(encoding, "replace").decode(encoding)
         with contextlib.suppress(OSError):  # a terminal that has gone away must not end an export
             stream.write(f"\r\x1b[K{line}")
             stream.flush()

@@ -78,6 +78,7 @@ class Manifest:
         validated: `{"status", "shapes": [{"label", "shapes", "passed"}], "findings": [{"code", "sentence", "level"}]}`.
         decisions: Who decided what.
         constants: Arguments of the forward that the graph holds for good: `{name: its repr}`.
+        wording: What the task says to a model that does several: `{"prefix", "options", "languages"}`.
         findings: Findings of the export itself (a fallback, a quirk), as the rows of `validated["findings"]`.
         versions: Versions of the libraries that made it.
         variants: `{name: {...}}`; `"stale": True` in one that was made from other weights than the graphs'.
@@ -98,6 +99,7 @@ class Manifest:
     validated: Mapping[str, Any] = field(default_factory=dict)
     decisions: tuple[Mapping[str, Any], ...] = ()
     constants: Mapping[str, str] = field(default_factory=dict)
+    wording: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -146,6 +148,7 @@ class ExportReport:
         variant: Name of the variant, `None` for the plain export.
         findings: Findings that belong to the export, not to the verdict (fallback, quirks, opset).
         made: What was done to make it, where it is a variant.
+        edit: What is typed to edit the axes; empty where they cannot be edited.
     """
 
     name: str
@@ -160,3 +163,4 @@ class ExportReport:
     variant: str | None = None
     findings: tuple[Finding, ...] = ()
     made: VariantRecord | None = None
+    edit: str = "%onnx_axes model"

@@ -18,6 +18,7 @@ class Timing:
         fastest: Seconds.
         slowest: Seconds.
         runs: How many runs that is of.
+        tokens: Tokens that were generated in each run; 0 where none were.
     """
 
     name: str
@@ -27,6 +28,12 @@ class Timing:
     fastest: float
     slowest: float
     runs: int
+    tokens: int = 0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens per second; NaN where none were generated."""
+        return self.tokens / self.median if self.tokens and self.median > 0 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Latency:
     Args:
         timings: One per backend.
         shapes: Shape of each input: `{name: shape}`.
+        warm: Whether a run that does not count came before those that do.
 
     Example:
         >>> Latency((Timing("PyTorch", "cpu", 1, 0.004, 0.004, 0.005, 5),)).timings[0].median
@@ -44,3 +52,4 @@ class Latency:
 
     timings: tuple[Timing, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    warm: bool = True

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from onnx_magic.errors import UsageError
+
 Dim: TypeAlias = int | str
 """A size: a number is static, a name is dynamic. The same name means the same size."""
 
 Role: TypeAlias = Literal["input", "output"]
 DecidedBy: TypeAlias = Literal["user", "task", "config", "probe", "default"]
+
+_EDITOR = "frontends.live"
+"""What makes a live table of a plan."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class ExportPlan:
         exporter: `"dynamo"`, `"torchscript"`, or `"auto"`: the second when the first fails.
         quirks: Names of the rows of `engine.tasks.quirks` that apply.
         decisions: Who decided what, in the order of deciding.
+        asked: The options of `export` that this plan was made for, the live model among them: what `edit()` plans and
+            exports again with. `None` where the model is not at hand: after a load, and after `release()`.
     """
 
     name: str
@@ -90,6 +98,28 @@ class ExportPlan:
     exporter: str = "auto"
     quirks: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = field(default=())
+    asked: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    def edit(self) -> Any:
+        """This plan as a table whose axes are edited in the notebook, as `%onnx_axes` shows it.
+
+        Returns:
+            The live table, which shows itself below its static form; in a terminal, or without the widgets' packages,
+            this plan.
+
+        Raises:
+            UsageError: the model that it was made for is not at hand.
+
+        Example:
+            >>> onnx_magic.plan(model).edit()  # doctest: +SKIP
+        """
+        if self.asked is None:
+            raise UsageError(
+                f"the plan of {self.name} cannot be edited: its PyTorch model is not at hand (loaded, or released)",
+                fix="%onnx_axes model",
+            )
+        # by name, and when it is called: front ends see records, and not the other way round
+        return importlib.import_module(f"onnx_magic.{_EDITOR}").edit_plan(self)
 
     def replace(self, **changes: Any) -> ExportPlan:
         """A copy with some fields changed."""

@@ -183,6 +183,7 @@ class RunResult:
         seconds: Wall time of the run itself, without tokenizing and decoding.
         notes: What was done to the feed to make it fit, a sentence each.
         feed: The arrays that were fed.
+        tokens: Tokens that were generated, over all rows; 0 where none were.
     """
 
     outputs: Mapping[str, Array]
@@ -192,6 +193,12 @@ class RunResult:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     feed: Mapping[str, Array] = field(default_factory=dict)
+    tokens: int = 0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens per second, over all rows; NaN where none were generated."""
+        return self.tokens / self.seconds if self.tokens and self.seconds > 0 else float("nan")
 
     def __getitem__(self, name: str) -> Array:
         """The output called `name`."""

@@ -16,7 +16,7 @@ class KeptLayer:
         node: The node's name in the parent's graph.
         operator: Its operator.
         layer: The PyTorch module it came from; empty where the graph does not tell.
-        reason: Why it was left: `excluded`, `overflow`, `worst`, `no kernel`, `not constant`.
+        reason: Why it was left: `excluded`, `overflow`, `worst`, `no kernel`, `not taken`.
         noise: What quantising it adds, as a share of the signal's energy; `None` where it was not measured.
         graph: Which graph it stands in.
     """

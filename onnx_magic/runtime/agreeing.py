@@ -77,9 +77,19 @@ def _per_token(outputs: Outputs, mask: Array | None) -> Array | None:
     return _widened(logits[_valid(mask, logits.shape[:2])])
 
 
+def _per_frame(outputs: Outputs, _mask: Array | None) -> Array | None:
+    """A mask over samples says nothing of frames: all of them are compared."""
+    return _per_token(outputs, None)
+
+
 def _valid(mask: Array | None, shape: tuple[int, ...]) -> Array:
-    """Which positions are no padding: all of them where there is no mask of that shape."""
-    return mask.astype(bool) if mask is not None and mask.shape == shape else np.ones(shape, bool)
+    """Which positions are no padding: all of them where there is no mask of that shape.
+
+    A decoder's mask covers the past too: the last of its columns are those of the tokens.
+    """
+    if mask is None or mask.ndim != 2 or mask.shape[0] != shape[0] or mask.shape[1] < shape[1]:
+        return np.ones(shape, bool)
+    return np.asarray(mask[:, mask.shape[1] - shape[1] :].astype(bool))
 
 
 def _per_span(outputs: Outputs, mask: Array | None) -> Array | None:
@@ -102,5 +112,11 @@ _MEANINGS: Mapping[str, tuple[str, Scores]] = {
     "fill-mask": ("mask-token", _per_token),
     "question-answering": ("span", _per_span),
     "multiple-choice": ("choice", _per_sample),
+    "text-generation": ("token", _per_token),
+    "text2text-generation": ("token", _per_token),
+    "translation": ("token", _per_token),
+    "summarization": ("token", _per_token),
+    "image-to-text": ("token", _per_token),
+    "automatic-speech-recognition": ("token", _per_frame),
 }
 """Canonical task → what its answer is called, and a row of scores per answer."""

@@ -14,6 +14,7 @@ from onnx_magic.runtime.agreeing import agreement
 from onnx_magic.runtime.entities import find_entities
 from onnx_magic.runtime.scoring import best, label_of, logits_of, sigmoid, softmax
 from onnx_magic.runtime.spans import find_answers
+from onnx_magic.runtime.spelling import CtcSpeller
 from onnx_magic.runtime.tokenizing import Encoded, TextTokenizer
 
 __all__ = ["Answering", "agreement", "decode", "needs_tokenizer"]
@@ -34,6 +35,7 @@ class Answering:
         tokenizer: The folder's tokenizer.
         top_k: How many answers per sample; `None`: the task's own.
         problem_type: As config.json has it: `regression`, `multi_label_classification`, ...
+        speller: The folder's vocabulary of letters, of a CTC model.
     """
 
     outputs: Mapping[str, Array]
@@ -43,6 +45,7 @@ class Answering:
     tokenizer: TextTokenizer | None = None
     top_k: int | None = None
     problem_type: str | None = None
+    speller: CtcSpeller | None = None
 
 
 def decode(
@@ -54,6 +57,7 @@ def decode(
     tokenizer: TextTokenizer | None = None,
     top_k: int | None = None,
     problem_type: str | None = None,
+    speller: CtcSpeller | None = None,
 ) -> list[Any] | None:
     """The answer in the task's own terms, a row per sample; `None` where it has none or the outputs do not fit.
 
@@ -69,7 +73,7 @@ def decode(
     decoder = _DECODERS.get(task or "")
     if decoder is None:
         return None
-    return decoder(Answering(outputs, feed, encoded, labels or {}, tokenizer, top_k, problem_type))
+    return decoder(Answering(outputs, feed, encoded, labels or {}, tokenizer, top_k, problem_type, speller))
 
 
 def needs_tokenizer(task: str | None) -> bool:
@@ -141,6 +145,13 @@ def _masked_tokens(given: Answering) -> list[Any] | None:
     return [_fillings(row, tokens, tokenizer, count) for row, tokens in zip(logits, ids, strict=True)]
 
 
+def _transcripts(given: Answering) -> list[Any] | None:
+    logits = logits_of(given.outputs, 3)
+    if logits is None or given.speller is None:
+        return None
+    return [{"text": given.speller.text(ids)} for ids in logits.argmax(axis=-1)]
+
+
 def _fillings(logits: Array, ids: Array, tokenizer: TextTokenizer, count: int) -> list[Any]:
     """The best tokens of one sample; a list per mask when there are several."""
     places = np.flatnonzero(ids == tokenizer.mask_token_id)
@@ -166,5 +177,6 @@ _DECODERS: Mapping[str, Callable[[Answering], list[Any] | None]] = {
     "fill-mask": _masked_tokens,
     "multiple-choice": _choices,
     "image-classification": _image_labels,
+    "automatic-speech-recognition": _transcripts,
 }
 """Canonical task → decoder. Tasks that are not here answer with their arrays."""

@@ -246,7 +246,7 @@ def _axes(arrays: Mapping[str, Array], specs: Specs) -> Iterable[tuple[TensorSpe
 
 def _filled_in(spec: TensorSpec, arrays: Mapping[str, Array], specs: Specs) -> tuple[Array, str]:
     """An input that was left out, where everyone means the same by leaving it out."""
-    filler = _FILLERS.get(spec.name)
+    filler = _FILLERS.get(spec.name) or (_NO_PAST if spec.name.startswith(_PAST) else None)
     shape = _shape_of(spec, arrays, specs) if filler else None
     values = filler[0](shape, arrays, specs) if filler and shape is not None else None
     if filler is None or values is None:
@@ -260,22 +260,27 @@ def _filled_in(spec: TensorSpec, arrays: Mapping[str, Array], specs: Specs) -> t
 def _shape_of(spec: TensorSpec, arrays: Mapping[str, Array], specs: Specs) -> tuple[int, ...] | None:
     """The shape of a missing input, from the sizes that the others give to its axes' names."""
     sizes = {dim: arrays[s.name].shape[axis] for s, axis, dim in _axes(arrays, specs) if isinstance(dim, str)}
+    if not _has_past(arrays):
+        sizes |= {dim: 0 for s in specs if s.name.startswith(_PAST) for dim in s.shape[1:] if isinstance(dim, str)}
     shape = tuple(dim if isinstance(dim, int) else _size_of(dim, sizes) for dim in spec.shape)
     if None not in shape:
         return tuple(size for size in shape if size is not None)
     ids = arrays.get("input_ids")
     # A file of another exporter may name no axes at all: the text inputs have the shape of the ids.
-    return ids.shape if ids is not None and ids.ndim == len(spec.shape) and not _has_past(specs) else None
+    names = [other.name for other in specs]
+    return ids.shape if ids is not None and ids.ndim == len(spec.shape) and not _has_past(names) else None
 
 
 def _size_of(dim: str, sizes: Mapping[str, int]) -> int | None:
     """The size that a name stands for, `past_sequence_length + sequence_length` included."""
     parts = [sizes.get(part.strip()) for part in dim.split("+")]
-    return sizes.get(dim) or (sum(part for part in parts if part is not None) if None not in parts else None)
+    if dim in sizes:
+        return sizes[dim]
+    return sum(part for part in parts if part is not None) if None not in parts else None
 
 
-def _has_past(specs: Specs) -> bool:
-    return any(spec.name.startswith(_PAST) for spec in specs)
+def _has_past(names: Iterable[str]) -> bool:
+    return any(name.startswith(_PAST) for name in names)
 
 
 def _zeros(shape: tuple[int, ...], _arrays: Mapping[str, Array], _specs: Specs) -> Array:
@@ -287,14 +292,16 @@ def _ones(shape: tuple[int, ...], _arrays: Mapping[str, Array], _specs: Specs) -
 
 
 def _positions(shape: tuple[int, ...], arrays: Mapping[str, Array], specs: Specs) -> Array | None:
-    """0, 1, 2, ... over the tokens that are not padding; `None` with a cache, whose length shifts them."""
-    if _has_past(specs) or len(shape) != 2:
+    """0, 1, 2, ... over the tokens that are not padding; `None` with a past, whose length shifts them."""
+    if any(array.size for name, array in arrays.items() if name.startswith(_PAST)) or len(shape) != 2:
         return None
     mask = arrays.get("attention_mask")
     if mask is None or mask.shape != shape:
         mask = np.ones(shape)
     return np.asarray(np.clip(np.cumsum(mask != 0, axis=-1) - 1, 0, None))
 
+
+_NO_PAST = (_zeros, "an empty past")
 
 _FILLERS: dict[str, tuple[Callable[[tuple[int, ...], Mapping[str, Array], Specs], Array | None], str]] = {
     "token_type_ids": (_zeros, "zeros"),

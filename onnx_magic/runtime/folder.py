@@ -14,8 +14,10 @@ from onnx_magic.records.variants import VariantRecord
 from onnx_magic.runtime.graphs import read_graph
 from onnx_magic.runtime.imaging import ImageProcessor, load_image_processor
 from onnx_magic.runtime.layout import find_layout, find_root, find_variants, remake, split_variant
+from onnx_magic.runtime.listening import AudioProcessor, load_audio_processor
 from onnx_magic.runtime.manifests import read_manifest, validation_of, variant_record
 from onnx_magic.runtime.sessions import Session, find_provider, open_session
+from onnx_magic.runtime.spelling import CtcSpeller, load_speller
 from onnx_magic.runtime.tokenizing import TextTokenizer, load_tokenizer, read_json
 
 _ANSWERING = ("model", "decoder")
@@ -28,6 +30,14 @@ _HEADS = {
     "ForMaskedLM": "fill-mask",
     "ForMultipleChoice": "multiple-choice",
     "ForImageClassification": "image-classification",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForCTC": "automatic-speech-recognition",
+    "ForSpeechSeq2Seq": "automatic-speech-recognition",
+    "WhisperForConditionalGeneration": "automatic-speech-recognition",
+    "VisionEncoderDecoderModel": "image-to-text",
+    "ForConditionalGeneration": "text2text-generation",
+    "MTModel": "text2text-generation",
     "Model": "feature-extraction",
 }
 """How a model's class name ends → its task, for a folder without a manifest."""
@@ -78,15 +88,30 @@ class OpenedFolder:
         self._config = config
         self._tokenizer = tokenizer
         self._image_processor = image_processor
+        self._audio_processor: AudioProcessor | None = _UNREAD
+        self._speller: CtcSpeller | None = _UNREAD
         self._validation = validation
         self._made = made
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self.held: dict[str, Any] = {}
+        """What higher layers made of the sessions (a model without weights), kept as long as they are."""
 
     @property
     def graph(self) -> GraphFile:
         """The graph that yields the task's answer."""
         role = next((role for role in _ANSWERING if role in self.graphs), None)
         return self.graphs[role] if role else next(iter(self.graphs.values()))
+
+    @property
+    def reading(self) -> GraphFile:
+        """The graph that is fed what a person has: an encoder, else the one that answers."""
+        return self.graphs.get("encoder", self.graph)
+
+    @property
+    def prefix(self) -> str:
+        """What is put before every text (`translate English to French: `); empty where nothing is."""
+        prefix = self.manifest.wording.get("prefix") if self.manifest else None
+        return prefix if isinstance(prefix, str) else ""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -139,6 +164,20 @@ class OpenedFolder:
         if self._image_processor is _UNREAD:
             self._image_processor = load_image_processor(self.folder)
         return self._image_processor
+
+    @property
+    def audio_processor(self) -> AudioProcessor | None:
+        """The feature extractor for sounds; `None` where there is none."""
+        if self._audio_processor is _UNREAD:
+            self._audio_processor = load_audio_processor(self.folder, self.name)
+        return self._audio_processor
+
+    @property
+    def speller(self) -> CtcSpeller | None:
+        """The vocabulary of a CTC model; `None` where there is none."""
+        if self._speller is _UNREAD:
+            self._speller = load_speller(self.folder)
+        return self._speller
 
     @property
     def validation(self) -> Validation:
@@ -197,26 +236,38 @@ class OpenedFolder:
             made=self.made,
         )
 
-    def session(self, provider: str | None = None) -> Session:
-        """The session of `graph`; made once per provider.
+    def session(self, provider: str | None = None, role: str | None = None) -> Session:
+        """The session of one graph; made once per provider.
+
+        Args:
+            provider: Execution provider; the CPU when not given.
+            role: A key of `graphs` (`model`, `encoder`, `decoder`); the graph that yields the answer when not given.
 
         Raises:
             UsageError: this ONNX Runtime has no such provider.
-            GraphFileError: ONNX Runtime does not take the graph.
+            GraphFileError: ONNX Runtime does not take the graph, or there is no graph of that role.
         """
         name = find_provider(provider)
-        if name not in self._sessions:
-            if not self.graph.path.is_file():
+        if role is not None and role not in self.graphs:
+            raise GraphFileError(
+                f"{self.folder} holds no {role} graph: it holds {', '.join(self.graphs)}",
+                fix="onnx_magic.load(folder)  # the folder that was exported, with all its files",
+            )
+        graph = self.graphs[role] if role is not None else self.graph
+        key = name, str(graph.path)
+        if key not in self._sessions:
+            if not graph.path.is_file():
                 which = f"variant {self.variant}" if self.variant else "the export"
                 raise GraphFileError(
-                    f"{self.graph.path} is gone: {which} was deleted since it was opened", fix=remake(self.variant)
+                    f"{graph.path} is gone: {which} was deleted since it was opened", fix=remake(self.variant)
                 )
-            self._sessions[name] = Session(open_session(self.graph.path, name))
-        return self._sessions[name]
+            self._sessions[key] = Session(open_session(graph.path, name))
+        return self._sessions[key]
 
     def close(self) -> None:
         """Let go of the sessions; they are made again when needed."""
         self._sessions.clear()
+        self.held.clear()
 
     def __repr__(self) -> str:
         """One line: folder, variant, task."""

@@ -92,7 +92,7 @@ def _is_file(folder: Path, graph: GraphFile, entry: Mapping[str, Any] | None) ->
 
 
 def _check_kinds(manifest: Manifest) -> None:
-    for name in ("graphs", "axes", "labels", "validated", "versions", "variants"):
+    for name in ("graphs", "axes", "labels", "validated", "versions", "variants", "wording"):
         if not isinstance(getattr(manifest, name), Mapping):
             raise ValueError(f"{name} is no object")
     if not isinstance(manifest.name, str) or not isinstance(manifest.task, str | None):

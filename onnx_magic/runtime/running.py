@@ -101,6 +101,7 @@ def decode_outputs(
         opened.tokenizer if needs_tokenizer(opened.task) else None,
         top_k,
         opened.problem_type,
+        opened.speller if opened.task == "automatic-speech-recognition" else None,
     )
 
 

@@ -12,6 +12,8 @@ from onnx_magic.errors import FeedError
 from onnx_magic.records.results import Array
 from onnx_magic.runtime.feeds import example_feed, is_arraylike, listed
 from onnx_magic.runtime.imaging import is_image
+from onnx_magic.runtime.listening import AUDIO_INPUTS
+from onnx_magic.runtime.sounds import is_sound
 from onnx_magic.runtime.tokenizing import TEXT_INPUTS, Encoded, Text, TextTokenizer
 
 if TYPE_CHECKING:
@@ -33,7 +35,11 @@ def arrays_of(opened: OpenedFolder, inputs: Any) -> Given:
     """
     if is_arraylike(inputs) and not hasattr(inputs, "detach") and np.asarray(inputs).dtype.kind in "OUT":
         inputs = np.asarray(inputs).tolist()  # texts in an array, or in a data frame's column
-    if _takes_images(opened):
+    if _takes(opened, *AUDIO_INPUTS):
+        many = inputs if isinstance(inputs, list | tuple) else [inputs]
+        if many and all(is_sound(item) for item in many):
+            return _sounds(opened, list(many))
+    if _takes(opened, IMAGE_INPUT):
         many = inputs if isinstance(inputs, list | tuple) else [inputs]
         if all(isinstance(item, str | Path) or is_image(item) for item in many):
             return _images(opened, list(many))
@@ -42,16 +48,27 @@ def arrays_of(opened: OpenedFolder, inputs: Any) -> Given:
     return inputs, None, ()
 
 
-def _takes_images(opened: OpenedFolder) -> bool:
-    return any(spec.name == IMAGE_INPUT for spec in opened.graph.inputs)
+def _takes(opened: OpenedFolder, *names: str) -> bool:
+    return any(spec.name in names for spec in opened.reading.inputs)
+
+
+def _sounds(opened: OpenedFolder, sounds: list[Any]) -> Given:
+    processor = opened.audio_processor
+    if processor is None:
+        raise FeedError(
+            f"{opened.name} has no preprocessor_config.json for sounds: it takes {listed(opened.reading.inputs)}",
+            fix=f"exported.run({example_feed(opened.reading.inputs)})",
+        )
+    arrays, notes = processor(sounds)
+    return arrays, None, notes
 
 
 def _images(opened: OpenedFolder, images: list[Any]) -> Given:
     processor = opened.image_processor
     if processor is None:
         raise FeedError(
-            f"{opened.name} has no preprocessor_config.json for images: it takes {listed(opened.graph.inputs)}",
-            fix=f"exported.run({example_feed(opened.graph.inputs)})",
+            f"{opened.name} has no preprocessor_config.json for images: it takes {listed(opened.reading.inputs)}",
+            fix=f"exported.run({example_feed(opened.reading.inputs)})",
         )
     return {IMAGE_INPUT: processor(images)}, None, processor.notes
 
@@ -66,7 +83,7 @@ def _holds_text(inputs: Any) -> bool:
 
 
 def _texts(opened: OpenedFolder, inputs: Any) -> Given:
-    specs = opened.graph.inputs
+    specs = opened.reading.inputs
     if any(spec.dtype == "str" for spec in specs):
         return inputs if isinstance(inputs, Mapping | list) else [inputs], None, ()
     ids = next((spec for spec in specs if spec.name == "input_ids"), None)
@@ -82,6 +99,8 @@ def _texts(opened: OpenedFolder, inputs: Any) -> Given:
         )
     reader = _READERS.get(opened.task or "", _plain)
     texts, choices = reader(inputs, tokenizer)
+    if opened.prefix:
+        texts = [opened.prefix + text if isinstance(text, str) else text for text in texts]
     length = ids.shape[-1] if ids.shape else None
     names = [spec.name for spec in specs if spec.name in TEXT_INPUTS]
     encoded = tokenizer.encode(texts, names, length if isinstance(length, int) else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,6 +19,9 @@ CPU = "CPUExecutionProvider"
 
 _SUFFIX = "ExecutionProvider"
 _FATAL = 4  # Errors come back as exceptions: at any lower level ONNX Runtime writes them to stderr as well.
+
+_DEVICES = {"CUDAExecutionProvider": "cuda", "ROCMExecutionProvider": "cuda", "DmlExecutionProvider": "dml"}
+"""Execution provider → where its tensors live, as IO binding calls it; the others compute on the CPU's memory."""
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "str"}
 """ONNX Runtime's names of dtypes that NumPy calls otherwise."""
@@ -118,7 +121,9 @@ class Session:
         import onnxruntime
 
         self._session = session
-        self._types = {node.name: node.type for node in (*session.get_inputs(), *session.get_outputs())}
+        nodes = (*session.get_inputs(), *session.get_outputs())
+        self._types = {node.name: node.type for node in nodes}
+        self._shapes = {node.name: tuple(node.shape) for node in nodes}
         self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(node.name for node in session.get_outputs())
         self.provider: str = session.get_providers()[0]
@@ -130,6 +135,34 @@ class Session:
         """NumPy's name of the dtype of an input or output."""
         element = self._element(name)
         return _ML_DTYPES.get(element, _NUMPY_NAMES.get(element, element))
+
+    def shape(self, name: str) -> tuple[int | str | None, ...]:
+        """The axes of an input or output: a size, a name, or `None` for a dynamic axis without a name."""
+        return self._shapes[name]
+
+    def run_bound(self, feed: Mapping[str, onnxruntime.OrtValue], here: Collection[str]) -> dict[str, Any]:
+        """Like `run`, with IO binding: OrtValues in, OrtValues out, so that nothing is copied through NumPy.
+
+        Args:
+            feed: An OrtValue per input.
+            here: Outputs that are wanted in this process's memory; the others stay on the provider's device.
+
+        Raises:
+            FeedError: ONNX Runtime refuses a value.
+            GraphFileError: a node of the graph fails at these shapes.
+        """
+        binding = self._session.io_binding()
+        device = _DEVICES.get(self.provider, "cpu")
+        try:
+            for name, value in feed.items():
+                binding.bind_ortvalue_input(name, value)
+            for name in self.outputs:
+                binding.bind_output(name, "cpu" if name in here else device)
+            self._session.run_with_iobinding(binding, self._options)
+        except Exception as error:
+            shown = {name: _Described(value) for name, value in feed.items() if not name.startswith("past_key_values")}
+            _raise_run_error(error, shown)
+        return dict(zip(self.outputs, binding.get_outputs(), strict=True))
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name, in the graph's order.
@@ -150,21 +183,22 @@ class Session:
 
     def _run_values(self, feed: Mapping[str, Array]) -> list[Any]:
         """The long way round, for dtypes that ONNX Runtime's NumPy door does not know."""
+        values = {name: self.value(name, array) for name, array in feed.items()}
+        found = self._session.run_with_ort_values(None, values, self._options)
+        return [self.array(name, value) for name, value in zip(self.outputs, found, strict=True)]
+
+    def value(self, name: str, array: Array) -> onnxruntime.OrtValue:
+        """An array of the right dtype as the OrtValue of an input; it shares the array's memory."""
         from onnxruntime import OrtValue
 
-        def value(name: str, array: Array) -> Any:
-            number = _ONNX_ONLY.get(self._element(name))
-            dense = np.ascontiguousarray(array).reshape(array.shape)
-            if number is None:
-                return OrtValue.ortvalue_from_numpy(dense)
-            return OrtValue.ortvalue_from_numpy_with_onnx_type(dense.view(f"u{dense.itemsize}"), number)
+        number = _ONNX_ONLY.get(self._element(name))
+        dense = np.ascontiguousarray(array).reshape(array.shape)
+        if number is None:
+            return OrtValue.ortvalue_from_numpy(dense)
+        return OrtValue.ortvalue_from_numpy_with_onnx_type(dense.view(f"u{dense.itemsize}"), number)
 
-        values = {name: value(name, array) for name, array in feed.items()}
-        found = self._session.run_with_ort_values(None, values, self._options)
-        return [self._array(name, value) for name, value in zip(self.outputs, found, strict=True)]
-
-    def _array(self, name: str, value: Any) -> Any:
-        """The array in an OrtValue; read from its memory where NumPy has no such dtype."""
+    def array(self, name: str, value: Any) -> Any:
+        """A copy of the array in an input's or output's OrtValue; from its memory where NumPy has no such dtype."""
         if self._element(name) not in _ONNX_ONLY:
             return value.numpy()
         import ml_dtypes
@@ -194,7 +228,15 @@ def one_line(error: BaseException) -> str:
     return f"{head}: {tail}" if status and head else tail
 
 
-def _raise_run_error(error: Exception, feed: Mapping[str, Array]) -> NoReturn:
+class _Described:
+    """An OrtValue as messages show it: its dtype and shape."""
+
+    def __init__(self, value: onnxruntime.OrtValue) -> None:
+        element = str(value.data_type()).partition("(")[2].rstrip(")")
+        self.dtype, self.shape = _NUMPY_NAMES.get(element, element), value.shape()
+
+
+def _raise_run_error(error: Exception, feed: Mapping[str, Any]) -> NoReturn:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())

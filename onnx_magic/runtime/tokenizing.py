@@ -140,6 +140,17 @@ class TextTokenizer:
             notes=_cut_note(cut, len(encodings), limit),
         )
 
+    def ids(self, text: str, *, special: bool = True) -> list[int]:
+        """The token ids of one text, whole: neither cut nor padded.
+
+        Args:
+            text: The text.
+            special: Whether the tokenizer adds its special tokens; a chat template has written them already.
+        """
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        return list(self._backend.encode(text, add_special_tokens=special).ids)
+
     def decode(self, ids: Sequence[int] | Array, *, skip_special: bool = False) -> str:
         """The text of token ids."""
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=skip_special))

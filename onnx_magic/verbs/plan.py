@@ -19,6 +19,8 @@ def plan(
     dynamic: options.Dynamic = None,
     inputs: options.Inputs = None,
     exporter: options.Exporter = "auto",
+    cache: options.Cache = True,
+    merge: options.Merge = True,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> ExportPlan:
     """Decide all that an export decides before tracing: task, example inputs, dynamic axes, opset, exporter.
@@ -39,6 +41,8 @@ def plan(
         dynamic=dynamic,
         inputs=inputs,
         exporter=exporter,
+        cache=cache,
+        merge=merge,
         trust_remote_code=trust_remote_code,
     )
     return make_plan(request)

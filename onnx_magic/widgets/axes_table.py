@@ -124,7 +124,7 @@ class AxesTable:
         from IPython.display import display
 
         self._static.append(display(bundle(self.plan), raw=True, display_id=True))
-        display({**self._view(), "text/plain": repr(self)}, raw=True)
+        display({**self._view(), "text/plain": f"{self!r}: run the cell to edit it here"}, raw=True)
 
     def _view(self) -> dict[str, Any]:
         made = self.widget._repr_mimebundle_()

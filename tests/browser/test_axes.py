@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-
-def shoot(page: Any, name: str) -> None:
-    """A picture for the eye, where SHOTS names a folder."""
-    if folder := os.environ.get("SHOTS"):
-        page.screenshot(path=Path(folder) / name)
-
-
-def complaints(watched: Any) -> list[str]:
-    return [problem for problem in watched.problems if "favicon" not in problem] + watched.outside
-
-
-def command(page: Any, name: str, **arguments: Any) -> None:
-    page.evaluate("([name, given]) => window.jupyterapp.commands.execute(name, given)", [name, arguments])
+from tests.browser.lab import WAIT
 
 
 @pytest.fixture
@@ -34,7 +21,7 @@ def axes(run_notebook: Callable[..., Any], sample_checkpoint: Path, tmp_path: Pa
         "print(table.plan.dynamic['input_ids'], table.exported)",
     )
     table = watched.page.locator(".onnx-magic-axes")
-    table.locator("input").first.wait_for(timeout=60_000)
+    table.locator("input").first.wait_for(timeout=WAIT)
     return watched, table
 
 
@@ -59,17 +46,17 @@ def test_edit_by_keyboard_and_export_again(axes: Any) -> None:
         if button.evaluate("e => e === document.activeElement"):
             break
     page.keyboard.press("Enter")
-    table.locator(".verdict", has_text="verified").wait_for(timeout=60_000)
+    table.locator(".verdict", has_text="verified").wait_for(timeout=WAIT)
     table.locator("button[aria-disabled=false]").wait_for()
     table.scroll_into_view_if_needed()
-    shoot(page, "axes_lab_light.png")
+    watched.shoot("axes_lab_light.png")
     last = "() => { const book = window.jupyterapp.shell.currentWidget.content; book.activeCellIndex = 2; }"
     page.evaluate(last)
-    command(page, "notebook:run-cell")
-    page.get_by_text("1: 'dd_x0'} <ExportedModel").wait_for(timeout=10_000)
+    watched.command("notebook:run-cell")
+    page.get_by_text("1: 'dd_x0'} <ExportedModel").wait_for()
     count = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
     assert page.evaluate(count) == 3, "no key was taken for a command"
-    assert complaints(watched) == []
+    assert watched.complaints() == []
 
 
 def test_a_wrong_edit_is_explained_at_the_cell(axes: Any) -> None:
@@ -83,9 +70,9 @@ def test_a_wrong_edit_is_explained_at_the_cell(axes: Any) -> None:
         assert cell.get_attribute("aria-invalid") == "true" and cell.input_value() == typed
     table.get_by_role("button", name="Export again").click()
     table.get_by_role("alert").get_by_text("correct the marked cells").wait_for()
-    command(page, "application:toggle-left-area")
+    watched.command("application:toggle-left-area")
     page.set_viewport_size({"width": 560, "height": 900})  # leaves the cell about 500
-    shoot(page, "axes_lab_narrow_error.png")
+    watched.shoot("axes_lab_narrow_error.png")
     cell.fill("<img src=x onerror=alert(1)>")
     cell.press("Enter")
     table.locator(".who[data-error=true]", has_text="cannot be called").wait_for()
@@ -96,30 +83,28 @@ def test_a_wrong_edit_is_explained_at_the_cell(axes: Any) -> None:
     cell.press("Enter")
     table.get_by_text("{0: 'items', 1: 'sequence_length'}").wait_for()
     assert cell.get_attribute("aria-invalid") == "false"
-    assert complaints(watched) == []
+    assert watched.complaints() == []
 
 
 def test_dark_narrow_and_what_is_saved(axes: Any, lab: Any) -> None:
     watched, table = axes
     page = watched.page
-    command(page, "apputils:change-theme", theme="JupyterLab Dark")
-    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    watched.theme("Dark")
     colours = table.locator("input").first.evaluate(
         "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
     )
     assert colours[0] != colours[1]
-    command(page, "application:toggle-left-area")
-    page.locator("#jupyterlab-splash").wait_for(state="detached")
+    watched.command("application:toggle-left-area")
     page.set_viewport_size({"width": 560, "height": 900})
     box = table.locator(".scroll")
     table.get_by_role("button", name="Export again").scroll_into_view_if_needed()
     box.evaluate("e => e.scrollIntoView({block: 'center'})")
     assert table.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), "only the table's own region scrolls"
-    shoot(page, "axes_lab_dark_500.png")
+    watched.shoot("axes_lab_dark_500.png")
     table.get_by_label("input_ids, axis 1").fill("tokens")
     table.get_by_label("input_ids, axis 1").press("Enter")
     table.get_by_text("1: 'tokens'}}").wait_for()
-    page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
+    watched.save()
     saved = json.loads((lab.root / "test.ipynb").read_text())
     kinds = [sorted(output["data"]) for output in saved["cells"][1]["outputs"] if output["data"].get("text/html")]
     assert kinds == [["text/html", "text/plain"]], "the static form is kept, without a view in it"

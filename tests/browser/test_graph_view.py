@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import onnx_magic
-from tests.browser.conftest import Watched
-from tests.graphs import HOSTILE, branching, chain
+from tests.browser.lab import Watched
+from tests.graphs import HOSTILE, branching, chain, functional, save
 
 LOAD = "%load_ext onnx_magic"
 
@@ -26,14 +26,10 @@ def test_it_is_drawn_in_jupyterlab_without_a_word_to_anyone(
     assert first.locator("[data-highlight]").count() == 0
     assert second.locator("[data-highlight='#a50026']").get_attribute("id") == "node-name-node_b"
     assert second.locator("[data-highlight]").count() == 2
-    for theme, name in (("light", "JupyterLab Light"), ("dark", "JupyterLab Dark")):
-        # One Lab serves all tests, and keeps the theme that another test left.
-        seen.page.evaluate(
-            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme: theme})", name
-        )
-        first.locator(f"html[data-theme={theme}]").wait_for(state="attached", timeout=20_000)
-    assert seen.outside == []
-    assert [problem for problem in seen.problems if "favicon" not in problem] == []
+    for theme in ("Light", "Dark"):  # one Lab serves all tests, and keeps the theme that another test left
+        seen.theme(theme)
+        first.locator(f"html[data-theme={theme.lower()}]").wait_for(state="attached")
+    assert seen.complaints() == []
 
 
 def page_of(watched: Watched, model: Path, **options: object) -> Watched:
@@ -47,7 +43,7 @@ def test_a_page_opens_from_a_folder_and_a_node_tells_where_it_came_from(watched:
     frame = seen.frame()
     frame.locator("[id='node-name-node_b'] .node-item-type").dispatch_event("click")
     sidebar = frame.locator("#sidebar")
-    sidebar.get_by_text("encoder.layer").wait_for(timeout=10_000)
+    sidebar.get_by_text("encoder.layer").wait_for()
     assert sidebar.get_by_text("net.py:9 in attend").count() == 1
     assert (seen.problems, seen.outside) == ([], [])
 
@@ -59,7 +55,7 @@ def test_names_run_no_script(watched: Watched, tmp_path: Path) -> None:
         nodes = frame.locator("#canvas .graph-node")
         place = [nodes.nth(i).get_attribute("id") for i in range(nodes.count())].index(f"node-name-{name}")
         nodes.nth(place).locator(".node-item-type").dispatch_event("click")
-        frame.locator("#sidebar").get_by_text(name).first.wait_for(timeout=10_000)
+        frame.locator("#sidebar").get_by_text(name).first.wait_for()
     for each in seen.page.frames:
         assert each.evaluate("() => [window.hacked, document.images.length]") == [None, 0]
     assert frame.locator("[data-highlight]").count() == len(HOSTILE)
@@ -78,8 +74,65 @@ def test_a_frame_that_fails_gives_way_to_the_tables(watched: Watched, tmp_path: 
     broken = page.read_text(encoding="utf-8").replace("id=&quot;om-model&quot;", "id=&quot;nothing&quot;")
     page.write_text(broken, encoding="utf-8")
     watched.page.goto(f"file://{page}")
-    watched.page.get_by_text("The graph is not drawn").wait_for(timeout=20_000)
+    watched.page.get_by_text("The graph is not drawn").wait_for()
     assert watched.page.get_by_text("weight").or_(watched.page.get_by_text("Add", exact=True)).first.is_visible()
+
+
+def impatient(page: Path, **changes: str) -> None:
+    """The written page, with a clock of seconds in place of a minute, and its frame's document changed."""
+    text = page.read_text(encoding="utf-8").replace("<iframe ", '<iframe data-patience="1 1" ', 1)
+    for old, new in changes.values():
+        assert old in text
+        text = text.replace(old, new)
+    page.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (('srcdoc="', 'srcdoc="&lt;p>nothing&lt;/p>" data-was="'), "the frame does not answer"),
+        # the layout never comes back: what is waited for is a promise that nobody keeps
+        (("await window.__view__.start();", "await new Promise(() =&gt; {});"), "no answer for 1 seconds"),
+    ],
+)
+def test_a_frame_that_never_answers_gives_way_to_the_tables(
+    watched: Watched, tmp_path: Path, broken: tuple[str, str], said: str
+) -> None:
+    page = onnx_magic.view(chain(tmp_path / "m.onnx"), output=tmp_path / "m.html").output
+    assert page is not None
+    impatient(page, frame=broken)
+    watched.page.goto(f"file://{page}")
+    watched.page.get_by_role("status").get_by_text(said).wait_for()
+    assert watched.page.get_by_role("cell", name="batch_size").first.is_visible()
+    assert watched.page.locator("iframe").evaluate("frame => getComputedStyle(frame).opacity") == "0"
+
+
+def test_a_frame_that_answers_late_is_shown_after_all(watched: Watched, tmp_path: Path) -> None:
+    page = onnx_magic.view(chain(tmp_path / "m.onnx"), output=tmp_path / "m.html").output
+    assert page is not None
+    late = "await new Promise((ok) =&gt; setTimeout(ok, 3000)); await window.__view__.start();"
+    impatient(page, frame=("await window.__view__.start();", late))
+    watched.page.goto(f"file://{page}")
+    watched.page.get_by_role("status").get_by_text("no answer for 1 seconds").wait_for()
+    frame = watched.frame()
+    watched.page.wait_for_function("getComputedStyle(document.querySelector('iframe')).opacity === '1'")
+    assert frame.locator("[id^='node-name-node_']").count() == 3
+    assert not watched.page.get_by_text("The graph is not drawn").is_visible()
+
+
+def test_a_function_is_drawn(watched: Watched, tmp_path: Path) -> None:
+    seen = page_of(watched, functional(tmp_path / "m.onnx"))
+    frame = seen.frame()
+    assert frame.locator("[id^='node-name-call_']").count() == 2
+    frame.locator("[id='node-name-call_1'] .node-item-type").first.dispatch_event("click")
+    frame.locator("#sidebar").get_by_text("TwiceRelu").first.wait_for()
+    assert (seen.problems, seen.outside) == ([], [])
+
+
+def test_a_graph_without_nodes_is_its_tables(watched: Watched, tmp_path: Path) -> None:
+    page = page_of(watched, save(tmp_path / "m.onnx", [], "x", [])).page
+    page.get_by_text("the graph has no nodes").wait_for()
+    assert page.locator("iframe").count() == 0 and page.get_by_role("cell", name="batch_size").first.is_visible()
 
 
 @pytest.mark.slow

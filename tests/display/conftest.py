@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,9 +15,20 @@ import pytest
 
 from onnx_magic.errors import ExportError, UnknownTaskError
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
+from onnx_magic.records.closeups import NOT_COUNTED, Closeup, Spot
 from onnx_magic.records.findings import Finding
+from onnx_magic.records.latency import Latency, Timing
 from onnx_magic.records.plan import Decision, ExportPlan, TaskInfo, TensorSpec
-from onnx_magic.records.results import Agreement, Comparison, OutputDiff, RunResult, SideBySide, Validation
+from onnx_magic.records.results import (
+    Agreement,
+    Comparison,
+    OutputDiff,
+    RunResult,
+    SideBySide,
+    Validation,
+    VariantAnswer,
+)
+from onnx_magic.records.variants import Answers, GraphChange, KeptLayer, VariantRecord
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 STAGES = tuple(
@@ -136,6 +149,38 @@ def warned() -> ExportReport:
         ),
     )
     return report(Validation(TRIED, checks=CHECKS), findings=notes, variant="int8", exporter="torchscript")
+
+
+MADE = VariantRecord(
+    "int8",
+    "int8, dynamic",
+    steps=("weights of 3 Gather, 2 Gemm, 12 MatMul quantised with a scale per channel",),
+    changes={
+        "model": GraphChange({"MatMul": 16, "Add": 20}, {"MatMul": 4, "MatMulInteger": 12, "Add": 20}, 5770000, 1600000)
+    },
+    kept=(
+        KeptLayer("node_linear_12", "Gemm", "bert.pooler.dense", "worst", 0.0285),
+        KeptLayer("node_conv", "Conv", "", "no kernel"),
+    ),
+    tolerance={"cosine": 0.95, "drift": 4.0, "answers": 0.9},
+    answers=Answers("label", 997, 1000, 0.998, 0.55),
+    accuracy=0.995,
+)
+
+
+def variant() -> ExportReport:
+    near = (tried("traced", 2, 14, 0.02, 2), tried("batch 1", 1, 14, 0.03, 1))
+    passed = tuple(replace(c, diffs=tuple(replace(d, passed=True) for d in c.diffs)) for c in near)
+    kept = Finding("layers-kept", "left in float for accuracy=0.995: bert.pooler.dense", "note")
+    return report(Validation(passed, (kept,), CHECKS), variant="int8", made=MADE, stages=())
+
+
+def failed_variant() -> ExportReport:
+    off = (tried("traced", 2, 14, 3.5, 0),)
+    found = Finding("values-differ", "logits points elsewhere: cosine 0.3120 over all shapes, expected 0.95 or more")
+    float_graph = Finding("float-reference", "held against the float graph, not against PyTorch", "note")
+    made = replace(MADE, against="the float graph", answers=Answers("label", 500, 1000, 0.3, -0.4), kept=())
+    return report(Validation(off, (found, float_graph), CHECKS), variant="int8", made=made, stages=())
 
 
 def baked() -> ExportReport:
@@ -306,6 +351,52 @@ def no_call() -> SideBySide:
     return SideBySide("a text", "a text", (), ("no module of the exported class was called in the cell",))
 
 
+def closely(off: float = 0.4, name: str = "logits") -> Comparison:
+    """3 × 4 values of which the last one is off; one row is padding."""
+    levels = bytes([0, 0, 0, 0, NOT_COUNTED, NOT_COUNTED, NOT_COUNTED, NOT_COUNTED, 0, 1, 2, 5])
+    first = tuple(Spot((0, at), at / 8, at / 8 + 1e-7, True) for at in range(4))
+    worst = Spot((2, 3), 1.25, 1.25 + off, False)
+    closeup = Closeup(3, 4, levels, first, worst, beyond=1, counted=8)
+    return Comparison("call 1", {"x": (3, 8)}, (diff(name, (3, 4), off, closeup=closeup),))
+
+
+def agreeing_closely() -> Comparison:
+    spots = (Spot((0,), 0.5, 0.5, True), Spot((1,), -2.0, -2.0, True))
+    return Comparison("mine", {"x": (1, 8)}, (diff("logits", (2,), closeup=Closeup(1, 2, bytes(2), spots, counted=2)),))
+
+
+def variants() -> SideBySide:
+    """PyTorch, ONNX Runtime, and three variants: one agrees, one answers otherwise, one does not run."""
+    pair, text = agreeing(), "the film was good and the music was better than the film"
+    others = {
+        "int8": VariantAnswer([text], (tried("call 1", 2, 14),)),
+        "q4": VariantAnswer([text.replace("music", "story")], (closely(),), ("the variant is stale",)),
+        "fp16": VariantAnswer({}, (Comparison("call 1", {}, error="Cast: no kernel"),)),
+    }
+    return SideBySide([text], [text], pair.comparison, (), others)
+
+
+def long_outputs() -> SideBySide:
+    expected = np.linspace(-1, 1, 2 * 500, dtype="float32").reshape(2, 500)
+    actual = expected.copy()
+    actual[1, 7] = 3.5
+    return SideBySide(RunResult({"logits": expected}), RunResult({"logits": actual}), (closely(),), top_k=2)
+
+
+def latency() -> Latency:
+    rows = (
+        ("PyTorch", "cpu", 2, 0.0213),
+        ("ONNX Runtime", "CPUExecutionProvider", 2, 0.0101),
+        ("int8", "cuda", None, 7e-4),
+    )
+    timings = (Timing(name, place, threads, t, t * 0.9, t * 2, 5) for name, place, threads, t in rows)
+    return Latency(tuple(timings), {"input_ids": (2, 14)})
+
+
+def timed() -> SideBySide:
+    return dataclasses.replace(agreeing(), latency=latency())
+
+
 def failed_comparison() -> Comparison:
     diffs = (
         diff(),
@@ -339,6 +430,8 @@ def export_error() -> ExportError:
 RECORDS: dict[str, Callable[[], object]] = {
     "verified": verified,
     "warned": warned,
+    "variant": variant,
+    "failed_variant": failed_variant,
     "baked": baked,
     "vanished": vanished,
     "inconclusive": inconclusive,
@@ -355,6 +448,12 @@ RECORDS: dict[str, Callable[[], object]] = {
     "raw": raw,
     "agreeing": agreeing,
     "differing": differing,
+    "closely": closely,
+    "agreeing_closely": agreeing_closely,
+    "variants": variants,
+    "long_outputs": long_outputs,
+    "latency": latency,
+    "timed": timed,
     "model_output": model_output,
     "no_call": no_call,
     "graph": graph,

@@ -57,7 +57,7 @@ BENCH = Benchmark(
 def test_how_they_look(golden: Callable[[str, str], None], kind: str) -> None:
     end = "txt" if kind == "plain" else "html"
     golden(f"benchmark.{end}", bundle(BENCH)[f"text/{kind}"])
-    golden(f"variants.{end}", bundle(TABLE)[f"text/{kind}"])
+    golden(f"variants_table.{end}", bundle(TABLE)[f"text/{kind}"])
     timed = TABLE.with_times(BENCH, {"float32": "ONNX Runtime"})
     golden(f"variants_timed.{end}", bundle(timed)[f"text/{kind}"])
 

@@ -133,3 +133,33 @@ def test_other_events_and_ends_of_unknown_stages_change_nothing(clock: Clock) ->
     board.feed(Progress("verify", 1, 0))
     board.feed(Progress("verify", 9, 6))
     assert "width:100%" in board.bundle()["text/html"], "never beyond its end"
+
+
+def test_a_stopped_run_is_not_seen_running_and_has_no_times(clock: Clock, page: Any) -> None:
+    board = StageBoard(clock=clock)
+    run(board, "load")
+    board.feed(StageStarted("dynamo"))
+    board.feed(StageDone("dynamo", False, 9.0))
+    board.feed(StageStarted("benchmark"))
+    board.feed(StageStarted("int8"))
+    board.feed(Progress("int8", 20, 80))
+    board.feed(StageDone("int8", False, 3.0))
+    clock.now += 3
+    board.stop(["int8"])
+    assert board.line() == "✓ load  ✗ dynamo failed  ■ benchmark stopped  ■ int8 stopped at 20/80" and board.closed
+    markup = board.bundle()["text/html"]
+    assert "▸" not in markup and "3.0" not in markup and "width:25%" in markup
+    assert "int8 stopped at 20/80" in page(markup).words
+    clock.now += 60
+    assert board.bundle()["text/html"] == markup, "it does not go on"
+    board.close()
+    assert board.bundle() == EMPTY
+
+
+def test_any_verb_may_have_stages_of_its_own(clock: Clock) -> None:
+    board = StageBoard(clock=clock)
+    for name in ("optimize", "quantize int8", "calibrate", "generate", "校准"):
+        board.feed(StageStarted(name))
+        board.feed(Progress(name, 1, 4))
+        assert f"▸ {name} 1/4" in board.line() and f"{name} 1/4" in board.bundle()["text/html"]
+        board.feed(StageDone(name, True, 0.5))

@@ -135,3 +135,15 @@ def test_inputs_of_one_shape_are_shown_once() -> None:
     assert inputs_text({"x": ()}) == "scalar"
     assert inputs_text({str(n): (n,) for n in range(6)}).endswith("; 3 more")
     assert inputs_text({}) == ""
+
+
+def test_a_cache_is_told_by_its_length() -> None:
+    from onnx_magic.display.verdict import inputs_text
+
+    past = {f"past_key_values.{layer}.{kind}": (2, 4, 5, 8) for layer in range(12) for kind in ("key", "value")}
+    tokens = {"input_ids": (2, 3), "attention_mask": (2, 8), "position_ids": (2, 3)}
+    assert inputs_text(tokens | past) == "2 × 3, past 5"
+    states = {"encoder_hidden_states": (2, 7, 32)}
+    assert inputs_text(tokens | states | past) == (
+        "input_ids, position_ids 2 × 3; encoder_hidden_states 2 × 7 × 32; past 5"
+    )

@@ -60,3 +60,29 @@ def test_the_last_half_line_is_kept() -> None:
     with quiet(log):
         sys.stdout.write("no newline")
     assert log.text == "no newline"
+
+
+def test_the_root_logger_gets_no_handler_for_good() -> None:
+    """ONNX Runtime's quantizers call `logging.warning`, which sets one up where there is none."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    heard: list[str] = []
+
+    class Hears(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    for handlers in ([], [Hears()]):
+        root.handlers[:] = handlers
+        log = Log()
+        try:
+            with quiet(log):
+                logging.warning("from a tool")
+                other = threading.Thread(target=lambda: logging.getLogger("user").warning("from a user's thread"))
+                other.start()
+                other.join()
+            assert root.handlers == handlers and "root: from a tool" in log.text
+        finally:
+            root.handlers[:] = before
+            root.setLevel(level)
+    assert heard == ["from a user's thread"] and "user's thread" not in log.text

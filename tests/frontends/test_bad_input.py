@@ -507,7 +507,7 @@ def kernel_in(folder: Path) -> Iterator[Callable[..., list[dict[str, Any]]]]:
 
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=60, cwd=str(folder))
 
-    def run(code: str, interrupt: Path | None = None) -> list[dict[str, Any]]:
+    def run(code: str, interrupt: Path | None = None, drawn: list[str] | None = None) -> list[dict[str, Any]]:
         request = client.execute(code)
         if interrupt is not None:
             until = time.monotonic() + 60
@@ -522,6 +522,8 @@ def kernel_in(folder: Path) -> Iterator[Callable[..., list[dict[str, Any]]]]:
                 continue
             if message["msg_type"] == "error":
                 errors.append(message["content"])
+            if message["msg_type"] == "update_display_data" and drawn is not None:
+                drawn.append(message["content"]["data"]["text/plain"])
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 return errors
 
@@ -571,10 +573,12 @@ class TestCutOff:
             assert run("exported = %onnx_export net inputs=x output=out") == []
             before = snapshot(here)
             (workdir / "wait").touch()
-            [error] = run("%onnx_export net inputs=x output=out", interrupt=workdir / "waiting")
+            drawn: list[str] = []
+            [error] = run("%onnx_export net inputs=x output=out", interrupt=workdir / "waiting", drawn=drawn)
             (workdir / "wait").unlink()
             assert error["ename"] == "KeyboardInterrupt"
             assert error["traceback"] == ["interrupted during capture; nothing was written", "fix: run the cell again"]
+            assert drawn[-1] == "✓ source  ✓ plan  ■ capture stopped", "the bar does not run for ever"
             assert snapshot(here) == before
             assert run("assert exported.validation and net.training and exported.run(x.numpy()).outputs") == []
             assert run("net.layer.weight.data += 1") == []

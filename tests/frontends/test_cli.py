@@ -103,7 +103,7 @@ class TestRunning:
 
         shown = SimpleNamespace(validation=record) if isinstance(record, Validation) else record
         monkeypatch.setattr("onnx_magic.display.bundles.bundle", lambda record: {"text/plain": "shown"})
-        assert cli._show(shown) == code
+        assert cli._show(shown, str) == code
         assert capsys.readouterr().out == "shown\n"
 
 

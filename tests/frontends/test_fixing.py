@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from onnx_magic.frontends.arguments import VERBS
-from onnx_magic.frontends.fixing import Typed, cell_fix, shell_fix
+from onnx_magic.frontends.fixing import Typed, cell_fix, shell_fix, with_fixes
 from onnx_magic.frontends.reading import NamespaceReader, ShellReader
+from onnx_magic.records.artifact import ExportReport
+from onnx_magic.records.findings import Finding
+from onnx_magic.records.results import Validation
 
 
 def cell(line: str, verb: str = "export", **names: Any) -> Typed:
@@ -102,3 +107,22 @@ def test_of_a_run_in_the_cell() -> None:
     typed = Typed(VERBS["run"].cell_arguments, ("mine",), NamespaceReader({}), "%%onnx_run")
     assert cell_fix("exported.run('a text')", typed) == "mine.run('a text')"
     assert cell_fix("provider=CPUExecutionProvider", typed) == "%%onnx_run mine provider=CPUExecutionProvider"
+
+
+def test_what_was_found_is_put_right_for_the_shell() -> None:
+    found = Finding("axis-baked", "axis 0 of x was baked", fix="dynamic=no")
+    note = Finding("fallback", "opset 20 was written", fix="opset=20  # as it is", level="note")
+    report = ExportReport(
+        "mini", Path("out"), None, "Mini", "dynamo", {}, (), Validation(findings=(found,)), findings=(note,)
+    )
+
+    def spell(fix: str) -> str:
+        return shell_fix(fix, shell("mini --opset 18"), "onnx-magic")
+
+    told = with_fixes(SimpleNamespace(report=report), spell)
+    assert told.validation.findings[0].fix == "onnx-magic export mini --opset 18 --dynamic no"
+    assert told.findings[0].fix == "onnx-magic export mini --opset 20  # as it is"
+    assert report.edit and not told.edit and told.validation.status == report.validation.status == "failed"
+    assert with_fixes(report.validation, spell) == told.validation
+    for other in (None, "text", Finding("fallback", "a finding without a fix")):
+        assert with_fixes(other, spell) == other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import io
 import threading
@@ -96,6 +97,30 @@ def test_knows_the_stage_of_an_interrupt() -> None:
     with watching(None) as watch, stage("convert"):
         pass
     assert watch.stage is None and watch.ended == ["convert"]
+    with pytest.raises(KeyboardInterrupt), watching(None) as watch:
+        with stage("outer"), contextlib.suppress(ValueError), stage("a way that failed"):
+            raise ValueError
+        raise KeyboardInterrupt
+    assert watch.stage is None, "what was got over was not interrupted"
+
+
+def test_an_interrupt_leaves_a_bar_that_has_stopped() -> None:
+    seen: list[str] = []
+    with pytest.raises(KeyboardInterrupt), watching(lambda board: seen.append(board.bundle()["text/plain"])):
+        with stage("source"):
+            pass
+        with stage("benchmark"), stage("int8"):
+            emit(Progress("int8", 3, 8))
+            raise KeyboardInterrupt
+    assert seen[-1] == "✓ source  ■ benchmark stopped  ■ int8 stopped at 3/8"
+    assert "onnx_magic-progress" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_interrupt_leaves_no_line_in_a_terminal() -> None:
+    terminal = Terminal()
+    with pytest.raises(KeyboardInterrupt), watching(line_on(terminal)), stage("convert"):
+        raise KeyboardInterrupt
+    assert terminal.getvalue().endswith("\r\x1b[K") and "stopped" not in terminal.getvalue()
 
 
 def test_a_terminal_has_one_line_that_goes_away() -> None:

@@ -188,7 +188,7 @@ class TestErrors:
             shell.run("x = %onnx_export model")
         assert shell.error_text.splitlines()[0] == "interrupted during convert; nothing was written"
         assert len(shell.error_text.splitlines()) == 2
-        assert shell.display_pub.outputs[-1]["data"]["text/plain"] == "", "the progress is gone"
+        assert shell.display_pub.outputs[-1]["data"]["text/plain"] == "✓ source  ■ convert stopped"
 
     def test_an_interrupt_after_the_folder_was_written(self) -> None:
         from onnx_magic.events import stage

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import pytest
 
+from onnx_magic.records.closeups import Closeup
 from onnx_magic.records.findings import Finding
 from onnx_magic.records.results import Agreement, Comparison, OutputDiff, Validation
 from onnx_magic.records.serial import validation_from_json, validation_to_json
@@ -68,3 +70,11 @@ def test_nothing_recorded_is_not_verified() -> None:
 def test_a_record_of_another_form_is_refused(record: dict) -> None:
     with pytest.raises(ValueError):
         validation_from_json(record)
+
+
+def test_a_closeup_is_not_kept() -> None:
+    """It is for looking at; the manifest holds numbers."""
+    close = dataclasses.replace(GOOD, closeup=Closeup(1, 1, bytes(1)))
+    only = Validation((Comparison("traced", {}, (close,)),))
+    assert through_json(only) == Validation((Comparison("traced", {}, (GOOD,)),))
+    assert through_json(only).comparisons[0].diffs[0].closeup is None

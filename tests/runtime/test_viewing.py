@@ -9,7 +9,7 @@ import pytest
 
 from onnx_magic.errors import GraphFileError, UsageError
 from onnx_magic.runtime.viewing import view_file
-from tests.graphs import HOSTILE, branching, chain, save
+from tests.graphs import HOSTILE, branching, chain, functional, save
 
 
 def test_it_holds_the_graph_and_its_size_on_disk(tmp_path: Path) -> None:
@@ -33,6 +33,13 @@ def test_subgraphs_hostile_names_and_no_nodes(tmp_path: Path) -> None:
     assert view_file(branching(tmp_path / "if.onnx")).graph.operators == {"Constant": 2, "If": 1}
     assert view_file(chain(tmp_path / "bad.onnx", HOSTILE)).nodes == len(HOSTILE)
     assert view_file(save(tmp_path / "none.onnx", [], "x", [])).nodes == 0
+
+
+def test_a_function_and_its_nodes(tmp_path: Path) -> None:
+    view = view_file(functional(tmp_path / "f.onnx"), {"call_1": 1.0})
+    assert view.nodes == 2 and view.graph.operators == {"Add": 1, "Relu": 1, "my.domain.TwiceRelu": 2}
+    [function] = onnx.ModelProto.FromString(view.model).functions
+    assert [node.name for node in function.node] == ["inner_add", "inner_relu"]
 
 
 @pytest.mark.parametrize("data", [b"", b"not a model", b"\x00" * 500, b"\x08\x0a", b"PK\x03\x04" * 20, b"\xff" * 90])

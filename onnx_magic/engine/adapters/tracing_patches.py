@@ -32,17 +32,42 @@ def symbolic_int(model: torch.nn.Module) -> Iterator[None]:
                 return torch.sym_int(value)
             return int(value, *rest)
 
+    with _shadowed(model, "int", SymbolicInt):
+        yield
+
+
+@contextlib.contextmanager
+def open_difference(model: torch.nn.Module) -> Iterator[None]:
+    """Let `max(0, size)` in the model's modeling files be what it is at the traced size: the size itself, or 0.
+
+    Code that takes the end of a table (`bias[:, max(0, table - length):]`) means that the table is long enough; where
+    it is not, the model itself raises. A maximum keeps tracing from seeing that what is taken is as long as wanted.
+    """
+    import torch
+
+    def largest(*values: Any, **named: Any) -> Any:
+        if len(values) == 2 and values[0] == 0 and isinstance(values[1], torch.SymInt):
+            return values[1] if values[1].node.hint > 0 else 0
+        return max(*values, **named)
+
+    with _shadowed(model, "max", largest):
+        yield
+
+
+@contextlib.contextmanager
+def _shadowed(model: torch.nn.Module, name: str, value: Any) -> Iterator[None]:
+    """Give a builtin another meaning in the modules that the model's classes come from, for the block."""
     modules = {sys.modules[type(module).__module__] for module in model.modules()}
     spaces = [module.__dict__ for module in modules if not module.__name__.startswith("torch.")]
     missing = object()
-    before = [space.get("int", missing) for space in spaces]
+    before = [space.get(name, missing) for space in spaces]
     for space in spaces:
-        space["int"] = SymbolicInt
+        space[name] = value
     try:
         yield
     finally:
-        for space, value in zip(spaces, before, strict=True):
-            if value is missing:
-                space.pop("int", None)
+        for space, old in zip(spaces, before, strict=True):
+            if old is missing:
+                space.pop(name, None)
             else:
-                space["int"] = value
+                space[name] = old

@@ -19,8 +19,8 @@ from onnx_magic.engine.sources.transformers_models import (
     name_of,
     task_mismatch,
 )
-from onnx_magic.engine.tasks import TASKS, resolve_task, tasks_of_class
-from onnx_magic.engine.tasks.table import TaskRow
+from onnx_magic.engine.tasks import TASKS, class_names, resolve_task, tasks_of_class
+from onnx_magic.engine.tasks.table import Head, TaskRow
 from onnx_magic.errors import OnnxMagicError, SourceError
 
 NAMED = 3
@@ -112,7 +112,7 @@ def _choose_task(config: Any, row: TaskRow | None, given: str, trust_remote_code
     if _architecture(config) is None:
         return (BASE_TASK, "default") if BASE_TASK in fitting else (None, "default")
     own = [name for name in fitting if name != BASE_TASK]
-    if own or _architecture(config) in _class_names(TASKS[BASE_TASK]):
+    if own or _architecture(config) in class_names(TASKS[BASE_TASK].mapping):
         return (own or [BASE_TASK])[0], "config"
     return None, "default"
 
@@ -133,19 +133,22 @@ def _checkpoint_tasks(config: Any, trust_remote_code: bool) -> list[str]:
 
 def _has_head(config: Any, row: TaskRow, trust_remote_code: bool) -> bool:
     remote = getattr(config, "auto_map", None) or {}
-    return config.model_type in _table(row) or (trust_remote_code and row.auto_class in remote)
+    here = any(config.model_type in _table(head) for head in row.heads)
+    return here or (trust_remote_code and any(head.auto_class in remote for head in row.heads))
 
 
-def _table(row: TaskRow) -> Mapping[str, Any]:
+def _head_of(config: Any, row: TaskRow) -> Head:
+    """The kind of model that a checkpoint is, among those that do a task: by its class, else by its model type."""
+    by_class = (head for head in row.heads if _architecture(config) in class_names(head.mapping))
+    by_type = (head for head in row.heads if config.model_type in _table(head))
+    return next(by_class, None) or next(by_type, row.heads[0])
+
+
+def _table(head: Head) -> Mapping[str, Any]:
     from transformers.models.auto import modeling_auto
 
-    table: Mapping[str, Any] = getattr(modeling_auto, row.mapping)
+    table: Mapping[str, Any] = getattr(modeling_auto, head.mapping)
     return table
-
-
-def _class_names(row: TaskRow) -> set[str]:
-    entries = _table(row).values()
-    return {name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry)}
 
 
 def _architecture(config: Any) -> str | None:
@@ -166,12 +169,12 @@ def _model_class(config: Any, task: str | None, given: str, trust_remote_code: b
                 fix="pip install --upgrade transformers",
             )
         return named
-    row = TASKS[task]
+    head = _head_of(config, TASKS[task])
     remote = getattr(config, "auto_map", None) or {}
-    if config.model_type not in _table(row) and row.auto_class in remote and not trust_remote_code:
+    if config.model_type not in _table(head) and head.auto_class in remote and not trust_remote_code:
         raise _needs_trust(given)
-    fits = named is not None and architecture in _class_names(row) and not (remote and trust_remote_code)
-    return named if fits else getattr(transformers, row.auto_class)
+    fits = named is not None and architecture in class_names(head.mapping) and not (remote and trust_remote_code)
+    return named if fits else getattr(transformers, head.auto_class)
 
 
 def _load_model(

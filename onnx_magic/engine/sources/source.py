@@ -22,6 +22,21 @@ NAME_LENGTH = 80
 """A name becomes a folder's name: file systems stop at 255 bytes, and suffixes are added to it."""
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What a task says to a model that does several.
+
+    Args:
+        prefix: What is put before every text.
+        options: Arguments of `generate` that belong to it: `{"forced_bos_token_id": 250008}`.
+        languages: The model's names of the source and the target language, where it has any.
+    """
+
+    prefix: str = ""
+    options: Mapping[str, int] = field(default_factory=dict)
+    languages: tuple[str, str] | None = None
+
+
 @dataclass(eq=False)
 class ModelSource:
     """What was given to export, ready to run.
@@ -38,6 +53,7 @@ class ModelSource:
         processor: The image processor, feature extractor or processor, where there is one.
         origin: The folder or Hub id as the user gave it, so that it can be loaded again; `None` for a variable.
         labels: `{class index: label}`, where the task has labels.
+        wording: What the task says to a model that does several (translate to French, summarize).
     """
 
     model: torch.nn.Module
@@ -51,6 +67,7 @@ class ModelSource:
     processor: Any = None
     origin: str | None = None
     labels: Mapping[int, str] = field(default_factory=dict)
+    wording: Wording | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -1,16 +1,18 @@
-"""The task tables: a row per task in text.py and vision.py, a row per architecture quirk in quirks.py."""
+"""The task tables: a row per task in text.py, vision.py and audio.py, a row per architecture quirk in quirks.py."""
 
 from __future__ import annotations
 
 import difflib
+import re
 
-from onnx_magic.engine.tasks.table import TaskRow
+from onnx_magic.engine.tasks.audio import AUDIO_TASKS
+from onnx_magic.engine.tasks.table import Graphs, TaskRow
 from onnx_magic.engine.tasks.text import TEXT_TASKS
 from onnx_magic.engine.tasks.vision import VISION_TASKS
 from onnx_magic.errors import UnknownTaskError
 from onnx_magic.records.plan import TaskInfo
 
-TASKS: dict[str, TaskRow] = {row.name: row for row in (*TEXT_TASKS, *VISION_TASKS)}
+TASKS: dict[str, TaskRow] = {row.name: row for row in (*TEXT_TASKS, *VISION_TASKS, *AUDIO_TASKS)}
 _ALIASES: dict[str, str] = {alias: row.name for row in TASKS.values() for alias in row.aliases}
 
 
@@ -35,7 +37,7 @@ def resolve_task(name: str) -> TaskRow:
         'text-classification'
     """
     key = name.strip().lower().replace("_", "-")
-    key = _ALIASES.get(key, key)
+    key = "translation" if language_pair(name) is not None else _ALIASES.get(key, key)
     if key in TASKS:
         return TASKS[key]
     near = difflib.get_close_matches(key, task_names(), n=1, cutoff=0.5)
@@ -46,6 +48,20 @@ def resolve_task(name: str) -> TaskRow:
     )
 
 
+def language_pair(name: str) -> tuple[str, str] | None:
+    """The languages that a task's name holds, as they are written there.
+
+    Example:
+        >>> language_pair("translation_en_to_fr"), language_pair("translation_eng_Latn_to_fra_Latn")
+        (('en', 'fr'), ('eng_Latn', 'fra_Latn'))
+    """
+    found = _PAIR.fullmatch(name.strip())
+    return (found[1], found[2]) if found else None
+
+
+_PAIR = re.compile(r"translation[-_](\w+?)[-_]to[-_](\w+)", re.IGNORECASE)
+
+
 def tasks_of_class(class_name: str) -> tuple[str, ...]:
     """The tasks whose Transformers table holds the model class `class_name`, the head's own task first.
 
@@ -53,11 +69,24 @@ def tasks_of_class(class_name: str) -> tuple[str, ...]:
         >>> tasks_of_class("BertForSequenceClassification")
         ('text-classification',)
     """
+    rows = [row for row in TASKS.values() if any(class_name in class_names(head.mapping) for head in row.heads)]
+    # What reads a text and writes one (BART) fills masks too, but that is not what it is exported for.
+    writes = [row for row in rows if row.graphs == "encoder-decoder" and row.modality == "text"]
+    return tuple(row.name for row in (*writes, *(row for row in rows if row not in writes)))
+
+
+def class_names(mapping: str) -> frozenset[str]:
+    """The model classes in one of Transformers' tables."""
     from transformers.models.auto import modeling_auto
 
-    def holds(row: TaskRow) -> bool:
-        table = getattr(modeling_auto, row.mapping)
-        names = (n for entry in table.values() for n in ((entry,) if isinstance(entry, str) else entry))
-        return class_name in names
+    entries = getattr(modeling_auto, mapping).values()
+    return frozenset(name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry))
 
-    return tuple(row.name for row in TASKS.values() if holds(row))
+
+def graphs_of(task: str | None, kind: type) -> Graphs:
+    """How a model class is exported for a task: as the first head's class that it is, or inherits from."""
+    row = TASKS.get(task or "")
+    if row is None:
+        return "one"
+    names = {parent.__name__ for parent in kind.__mro__}
+    return next((head.graphs for head in row.heads if names & class_names(head.mapping)), row.graphs)

@@ -45,6 +45,14 @@ def _symbolic_int(model: torch.nn.Module) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _open_difference(model: torch.nn.Module) -> Iterator[None]:
+    from onnx_magic.engine.adapters.tracing_patches import open_difference
+
+    with open_difference(model):
+        yield
+
+
 QUIRKS: tuple[Quirk, ...] = (
     Quirk(
         name="symbolic-int",
@@ -53,6 +61,14 @@ QUIRKS: tuple[Quirk, ...] = (
         reason="int(size) in the model's code fixes the image size while tracing",
         link="https://github.com/pytorch/pytorch/issues/138853",
         applied=_symbolic_int,
+    ),
+    Quirk(
+        name="open-difference",
+        model_types=frozenset({"mpt"}),
+        versions=("5.20", "5.23"),
+        reason="the position bias is cut with max(0, table - length), whose length tracing cannot tell",
+        link="https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/mpt/modeling_mpt.py",
+        applied=_open_difference,
     ),
 )
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 from onnx_magic.engine.tasks.table import TaskRow
 
 _SENTENCES = ("The export of this model is checked at other lengths than this one.", "A short one.")
+_SENTENCES_FIVE = (
+    "The house by the sea is old, and it is wonderful in the spring.",
+    "A short one.",
+    "The first program was written for the Analytical Engine.",
+    "Where is the station?",
+    "It was raining in London, so that we stayed in and read to each other until the evening.",
+)
 
 TEXT_TASKS = (
     TaskRow(
@@ -78,5 +85,59 @@ TEXT_TASKS = (
             ("It rained so", ("we stayed in.", "the sun was out all day long.")),
         ),
         extra_axes=("num_choices",),
+    ),
+    TaskRow(
+        name="text-generation",
+        aliases=("text-generation-with-past", "causal-lm"),
+        auto_class="AutoModelForCausalLM",
+        mapping="MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+        modality="text",
+        sample="the beginning of a text",
+        answer="its continuation, token by token",
+        meaning="token",
+        examples=(
+            "The export of this model is checked",
+            "Once upon a time, in a small house by the sea,",
+            "It was",
+            "The first program was written for the Analytical Engine because",
+            "In May",
+        ),
+        graphs="causal",
+    ),
+    TaskRow(
+        name="text2text-generation",
+        aliases=("text2text-generation-with-past", "seq2seq-lm"),
+        auto_class="AutoModelForSeq2SeqLM",
+        mapping="MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        modality="text",
+        sample="text",
+        answer="the text that is made of it",
+        meaning="token",
+        examples=_SENTENCES_FIVE,
+        graphs="encoder-decoder",
+    ),
+    TaskRow(
+        name="translation",
+        aliases=(),
+        auto_class="AutoModelForSeq2SeqLM",
+        mapping="MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        modality="text",
+        sample="text in one language",
+        answer="the text in another language",
+        meaning="token",
+        examples=_SENTENCES_FIVE,
+        graphs="encoder-decoder",
+    ),
+    TaskRow(
+        name="summarization",
+        aliases=(),
+        auto_class="AutoModelForSeq2SeqLM",
+        mapping="MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        modality="text",
+        sample="a long text",
+        answer="a short one that says the same",
+        meaning="token",
+        examples=_SENTENCES_FIVE,
+        graphs="encoder-decoder",
     ),
 )

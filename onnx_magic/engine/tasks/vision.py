@@ -15,4 +15,15 @@ VISION_TASKS = (
         answer="labels and scores",
         meaning="label",
     ),
+    TaskRow(
+        name="image-to-text",
+        aliases=("image-to-text-with-past", "image-captioning", "vision2seq-lm"),
+        auto_class="AutoModelForImageTextToText",
+        mapping="MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+        modality="image",
+        sample="image",
+        answer="the text that is seen, or that says what is seen",
+        meaning="token",
+        graphs="encoder-decoder",
+    ),
 )

@@ -138,7 +138,7 @@ def _leave_overflows(made: Making, source: Source) -> list[Finding]:
     for one in found:
         source.kept[one.node] = KeptLayer(one.node, one.operator, one.module, "overflow", graph=source.role)
     worst: dict[str, float] = {}
-    for one in found:
+    for one in (one for one in found if one.source):
         name = one.module or one.node
         worst[name] = max(worst.get(name, 0.0), one.largest)
     return [

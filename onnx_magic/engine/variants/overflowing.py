@@ -29,23 +29,25 @@ TOGETHER = 64
 
 @dataclass(frozen=True)
 class Overflow:
-    """One node whose output does not fit.
+    """One node whose output, or something it reads, does not fit.
 
     Args:
         node: Its name.
         operator: Its operator.
         module: The PyTorch module it came from.
-        largest: Largest absolute value that was seen.
+        largest: Largest absolute value that was seen of its outputs; of its inputs where it only reads them.
+        source: Whether it is this node that gives the value, or holds it as a weight.
     """
 
     node: str
     operator: str
     module: str
     largest: float
+    source: bool
 
 
 def find_overflows(path: Path, feeds: Iterable[Feed]) -> list[Overflow]:
-    """The nodes whose float32 outputs exceed what float16 holds, on these feeds.
+    """The nodes that give, hold or read float32 values beyond what float16 holds, on these feeds.
 
     Args:
         path: A float graph with named nodes, in a folder that may be written to.
@@ -77,11 +79,31 @@ def find_overflows(path: Path, feeds: Iterable[Feed]) -> list[Overflow]:
                     seen = np.abs(array[np.isfinite(array)])
                     seen = seen[seen < MASKED]
                     largest[name] = max(largest.get(name, 0.0), float(seen.max(initial=0.0)))
-    return [
-        Overflow(node.name, node.op_type, module_of(node), top)
-        for node in nodes
-        if (top := max((largest.get(name, 0.0) for name in node.output), default=0.0)) > LARGEST
-    ]
+    weights = _large_weights(path)
+    found = []
+    for node in model.graph.node:
+        own = max((largest.get(name, 0.0) for name in node.output), default=0.0)
+        held = max((weights.get(name, 0.0) for name in node.input), default=0.0)
+        read = max((largest.get(name, 0.0) for name in node.input), default=0.0)
+        if max(own, held, read) > LARGEST:
+            is_source = max(own, held) > LARGEST
+            top = max(own, held) if is_source else read
+            found.append(Overflow(node.name, node.op_type, module_of(node), top, is_source))
+    return found
+
+
+def _large_weights(path: Path) -> dict[str, float]:
+    """The weights that float16 does not hold, and their largest values."""
+    import onnx_ir
+
+    found = {}
+    for name, value in onnx_ir.load(path).graph.initializers.items():
+        if value.const_value is not None and value.const_value.dtype == onnx_ir.DataType.FLOAT:
+            sizes = np.abs(value.const_value.numpy())
+            top = float(sizes[np.isfinite(sizes) & (sizes < MASKED)].max(initial=0.0))
+            if top > LARGEST:
+                found[name] = top
+    return found
 
 
 def _values(session: Session, feed: Feed) -> Mapping[str, Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,10 @@ Array: TypeAlias = np.ndarray[Any, Any]
 WITH_CONVOLUTIONS = ("Add", "Mul", "Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "MaxPool", "AveragePool",
                      "GlobalAveragePool", "Concat")  # fmt: skip
 """What stands between convolutions: quantised statically too, else every convolution goes to float and back."""
+
+
+PER_CHANNEL_FROM = 13
+"""The opset from which DequantizeLinear has an axis."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Source:
         operators: Operators that the mode takes, of those that are there.
         contrib: Whether it holds operators that onnx has no schema of.
         blocked: Operators of it that have no float16 kernel.
+        opset: Its opset.
     """
 
     path: Path
@@ -72,6 +76,7 @@ class Source:
     operators: tuple[str, ...] = ()
     contrib: bool = False
     blocked: tuple[str, ...] = ()
+    opset: int = PER_CHANNEL_FROM
 
     def leave(self, layers: Sequence[Layer], reason: str, noise: Mapping[str, float] | None = None) -> None:
         """Leave layers in float."""
@@ -81,6 +86,10 @@ class Source:
                     layer.node, layer.operator, layer.module, reason, (noise or {}).get(layer.node), self.role
                 )
 
+    def per_channel(self, wish: Wish) -> bool:
+        """Whether a static graph has a scale per channel: before opset 13 DequantizeLinear takes one only."""
+        return wish.per_channel is not False and self.opset >= PER_CHANNEL_FROM
+
     @property
     def excluded(self) -> list[str]:
         """Names of the nodes to leave."""
@@ -88,7 +97,7 @@ class Source:
 
 
 def copy_graph(path: Path, folder: Path) -> tuple[Path, bool]:
-    """Copy a graph into a working folder: named nodes, no stale shapes of weights, its weights linked beside it.
+    """Copy a graph into a working folder: named nodes, no stale shapes of weights, its weights beside it.
 
     Returns:
         The copy, and whether its weights lie in another file.
@@ -100,7 +109,8 @@ def copy_graph(path: Path, folder: Path) -> tuple[Path, bool]:
     data = path.with_name(f"{path.name}_data")
     external = data.is_file()
     if external:
-        _link(data, folder / data.name)
+        # A copy: onnx reads no weights through a link, of either kind (`onnx.checker._open_external_data`).
+        shutil.copyfile(data, folder / data.name)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     # The dynamic quantizer turns a Gemm's weight over in place, infers shapes anew, and trips over the old ones.
@@ -124,8 +134,11 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
 
     target, external = copy_graph(path, work / role)
     model = onnx.load(target, load_external_data=False)
+    if mode.methods[0] != "float16" and _turn_weights(model, target.parent):
+        onnx.save(model, target)
     operators = _operators(model, mode, wish)
     source = Source(target, role, weight_layers(model, operators), external=external, operators=operators)
+    source.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), PER_CHANNEL_FROM)
     source.contrib = any(node.domain not in ("", "ai.onnx") for node in model.graph.node)
     if "float16" in mode.methods:
         source.blocked = tuple(sorted({node.op_type for node in model.graph.node} & ort_tools.float16_blocked()))
@@ -135,12 +148,40 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
     return source
 
 
-def _link(file: Path, target: Path) -> None:
-    """The weights under a second name: not copied, for they may be many gigabytes. A symbolic link would be refused."""
-    try:
-        os.link(file.resolve(), target)
-    except OSError:
-        shutil.copy2(file, target)
+def _turn_weights(model: onnx.ModelProto, folder: Path) -> bool:
+    """Turn over the weights that the graph turns over as it runs (a tied head's): only constant ones are quantised.
+
+    Returns:
+        Whether there was one.
+    """
+    from onnx import numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    turned = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "Transpose" and node.input[0] in weights
+    }
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in turned:
+            name = turned[node.input[1]]
+            if name not in found:
+                array = numpy_helper.to_array(weights[name], str(folder)).T
+                found[name] = numpy_helper.from_array(np.ascontiguousarray(array), f"{name}_turned")
+            node.input[1] = found[name].name
+    model.graph.initializer.extend(found.values())
+    read = {name for node in model.graph.node for name in node.input} | {spec.name for spec in model.graph.output}
+    idle = [
+        n for n in model.graph.node if n.op_type == "Transpose" and n.output[0] in turned and n.output[0] not in read
+    ]
+    for node in idle:
+        model.graph.node.remove(node)
+    read = {name for node in model.graph.node for name in node.input}
+    for name in found:
+        if name not in read:
+            model.graph.initializer.remove(weights[name])
+    return bool(found)
 
 
 def _operators(model: onnx.ModelProto, mode: Mode, wish: Wish) -> tuple[str, ...]:
@@ -192,7 +233,8 @@ def done_to(source: Source, mode: Mode, wish: Wish) -> list[str]:
     if counts:
         told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         scale = f"in blocks of {wish.block}" if "4bit" in mode.methods else "with one scale each"
-        if "4bit" not in mode.methods and wish.per_channel is not False:
+        each = source.per_channel(wish) if mode.needs_data else wish.per_channel is not False
+        if "4bit" not in mode.methods and each:
             scale = "with a scale per channel"
         done.append(f"weights of {told} quantised {scale}")
     if "float16" in mode.methods:
@@ -229,7 +271,36 @@ def quantize_graph(
                 stage="quantize",
             ) from error
     assert model is not None, mode
+    if mode.methods[0] != "float16":
+        _note_left_over(source, model, mode)
     return model
+
+
+def _note_left_over(source: Source, model: onnx_ir.Model, mode: Mode) -> None:
+    """Note the layers that the quantizer left without a word: their weights are what they were.
+
+    Raises:
+        ExportError: it left all of them.
+    """
+    import onnx_ir
+
+    floats = (onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16)
+    whole = {
+        n for n, v in model.graph.initializers.items() if v.const_value is not None and v.const_value.dtype in floats
+    }
+    taken = [layer for layer in source.layers if layer.node not in source.kept]
+    # A Gemm's weight may have been turned over; one that a layer left in float shares is there for that one.
+    shared = {layer.weight for layer in source.layers if layer.node in source.kept}
+    left = [
+        layer for layer in taken if {layer.weight, f"{layer.weight}_Transposed"} & whole and layer.weight not in shared
+    ]
+    source.leave(left, "not taken")
+    if taken and len(left) == len(taken):
+        raise ExportError(
+            f"ONNX Runtime's quantizer left all {len(taken)} layers of {source.role} as they were ({mode.name})",
+            fix="mode=fp16  # or another mode",
+            stage="quantize",
+        )
 
 
 Step: TypeAlias = Callable[[Path, Source, Mode, Wish, Path, Sequence[Mapping[str, Array]]], "onnx_ir.Model"]
@@ -249,7 +320,7 @@ def _static(path: Path, source: Source, mode: Mode, wish: Wish, target: Path, fe
     import onnx_ir
 
     ort_tools.quantize_static(
-        path, target, feeds, method=wish.calibration, per_channel=wish.per_channel is not False,
+        path, target, feeds, method=wish.calibration, per_channel=source.per_channel(wish),
         operators=source.operators, exclude=source.excluded, external=source.external,
         cache=source.path.with_name("ranges.json"),
     )  # fmt: skip
@@ -259,7 +330,7 @@ def _static(path: Path, source: Source, mode: Mode, wish: Wish, target: Path, fe
 def _four_bits(path: Path, source: Source, _mode: Mode, wish: Wish, _target: Path, _feeds: Any) -> onnx_ir.Model:
     import onnx_ir
 
-    operators = tuple(name for name in source.operators if name in ("MatMul", "Gather"))
+    operators = ("MatMul", "Gather") if "Gather" in source.operators else ("MatMul",)
     proto = ort_tools.quantize_4bit(path, block=wish.block, exclude=source.excluded, operators=operators)
     return onnx_ir.from_proto(proto)
 
@@ -269,7 +340,26 @@ def _float16(path: Path, source: Source, mode: Mode, _wish: Wish, _target: Path,
 
     # onnx infers nothing beyond an operator that it does not know.
     known = not source.contrib and mode.methods[0] == "float16"
-    return onnx_ir.from_proto(ort_tools.to_float16(path, nodes=source.excluded, inferred=known))
+    model = onnx_ir.from_proto(ort_tools.to_float16(path, nodes=source.excluded, inferred=known))
+    _join_casts(model)
+    model.graph.sort()  # the converter puts the casts of the inputs last
+    return model
+
+
+def _join_casts(model: onnx_ir.Model) -> None:
+    """Go straight from one node in float32 to the next: the converter goes by float16, where the value overflows."""
+    import onnx_ir
+
+    half, single = onnx_ir.DataType.FLOAT16, onnx_ir.DataType.FLOAT
+    for node in model.graph.all_nodes():
+        before = node.inputs[0].producer() if node.op_type == "Cast" and node.inputs[0] is not None else None
+        if before is None or before.op_type != "Cast" or node.attributes.get_int("to", 0) != single:
+            continue
+        wide = before.inputs[0]
+        is_wide = wide is not None and wide.dtype in (single, None) and before.attributes.get_int("to", 0) == half
+        if is_wide and wide is not None and (maker := wide.producer()) is not None and maker.op_type != "Cast":
+            node.replace_input_with(0, wide)
+    onnx_ir.passes.common.RemoveUnusedNodesPass()(model)
 
 
 _STEPS: Mapping[str, Step] = {"dynamic": _dynamic, "static": _static, "4bit": _four_bits, "float16": _float16}

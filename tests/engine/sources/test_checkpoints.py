@@ -175,11 +175,11 @@ def test_without_architectures_it_is_the_base_model(tmp_path: Path, tiny_bert: M
 
 
 def test_a_head_in_no_table_is_loaded_all_the_same(tmp_path: Path) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2Config, GPT2DoubleHeadsModel
 
     config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20, bos_token_id=0, eos_token_id=0)
-    source = resolve_source(saved(GPT2LMHeadModel(config), tmp_path))
-    assert (source.architecture, source.task) == ("GPT2LMHeadModel", None)
+    source = resolve_source(saved(GPT2DoubleHeadsModel(config), tmp_path))
+    assert (source.architecture, source.task) == ("GPT2DoubleHeadsModel", None)
 
 
 # Broken folders

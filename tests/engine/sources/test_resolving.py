@@ -99,9 +99,11 @@ def test_features_of_a_model_with_a_head_are_those_of_its_base_model(tiny_bert: 
 
 
 def test_a_head_in_no_table_has_no_task() -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2Config, GPT2DoubleHeadsModel
 
-    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20, bos_token_id=0, eos_token_id=0))
+    model = GPT2DoubleHeadsModel(
+        GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20, bos_token_id=0, eos_token_id=0)
+    )
     assert (resolve_source(model).task, resolve_source(model).kind) == (None, "transformers")
     with pytest.raises(TaskMismatchError, match="in no task's table"):
         resolve_source(model, "fill-mask")

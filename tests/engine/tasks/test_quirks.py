@@ -11,6 +11,7 @@ import torch
 import onnx_magic
 from onnx_magic.engine import converting
 from onnx_magic.engine.tasks import quirks
+from onnx_magic.errors import ExportError
 
 
 def tiny_mobilevit() -> Any:
@@ -36,7 +37,20 @@ def tiny_mobilevit() -> Any:
     return model.eval()
 
 
-MODELS = {"symbolic-int": tiny_mobilevit}
+def tiny_mpt() -> Any:
+    """An MPT of two layers, whose attention has a bias that is cut to the length."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.MptConfig(
+        vocab_size=50, d_model=32, n_heads=4, n_layers=1, max_seq_len=96, initializer_range=0.3, bos_token_id=1
+    )
+    return transformers.MptForCausalLM(config).eval()
+
+
+MODELS = {"symbolic-int": tiny_mobilevit, "open-difference": tiny_mpt}
+AXES = {"symbolic-int": 3, "open-difference": 2}
+"""Dynamic axes of the first input, once the row is applied."""
 
 
 def test_every_row_has_a_model_a_reason_and_a_link() -> None:
@@ -50,13 +64,16 @@ def test_the_row_is_still_needed(row: quirks.Quirk, workdir: Path, monkeypatch: 
     model = MODELS[row.name]()
     assert quirks.quirks_for(model) == (row,)
     exported = onnx_magic.export(model, output="with", exporter="dynamo")
-    assert exported.validation and len(exported.inputs[0].dynamic_axes) == 3
+    assert exported.validation and len(exported.inputs[0].dynamic_axes) == AXES[row.name]
     assert any(f.code == "quirk-applied" and row.name in f.sentence for f in exported.report.findings)
 
     monkeypatch.setattr(quirks, "QUIRKS", ())
     first_way_only(monkeypatch)
-    without = onnx_magic.export(model, output="without", exporter="dynamo")
-    assert without.validation.status == "failed", f"{row.name} can go: the export is right without it"
+    try:
+        status = onnx_magic.export(model, output="without", exporter="dynamo").validation.status
+    except ExportError:
+        status = "refused"
+    assert status in ("failed", "refused"), f"{row.name} can go: the export is right without it"
 
 
 def first_way_only(monkeypatch: pytest.MonkeyPatch) -> None:

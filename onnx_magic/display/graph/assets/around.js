@@ -13,22 +13,30 @@ for (const f of scope.querySelectorAll('iframe[data-onnx-magic=graph]')) {
   f.onnxMagic = true;
   const post = (what) => f.contentWindow && f.contentWindow.postMessage({ target: 'onnx_magic.graph', ...what }, '*');
   const send = () => post({ dark: dark() });
+  const [toAnswer, toDraw] = (f.dataset.patience || '20 60').split(' ').map(Number); // seconds
+  const note = f.nextElementSibling, tables = f.previousElementSibling;
   let answered = false, timer = 0;
-  const instead = (why) => {
-    const note = f.nextElementSibling, tables = f.previousElementSibling;
+  const look = (styles) => Object.assign(f.style, styles);
+  // On a busy machine an answer may come late, and the graph is shown after all: until then it is not seen, but laid out.
+  const unseen = { position: 'absolute', opacity: '0', zIndex: '-1', pointerEvents: 'none' };
+  const instead = (why, styles) => {
     if (tables && tables.tagName === 'DETAILS') tables.open = true;
-    if (note && note.hidden) { note.hidden = false; note.textContent = 'The graph is not drawn: ' + why + '. Its tensors and operators are in the tables.'; }
-    f.style.display = 'none';
+    if (note) { note.hidden = false; note.textContent = 'The graph is not drawn: ' + why + '. Its tensors and operators are in the tables.'; }
+    look(styles);
   };
+  const back = () => { if (note) note.hidden = true; look({ position: '', opacity: '', zIndex: '', pointerEvents: '' }); };
   addEventListener('message', (e) => {
     if (e.source !== f.contentWindow || !e.data || e.data.source !== 'onnx_magic.graph') return;
+    const event = e.data.event;
     answered = true;
-    if (e.data.event === 'waiting') send();
-    if (e.data.event === 'started') timer = setTimeout(() => instead('no answer for 60 seconds'), 60000);
-    if (e.data.event === 'drawn') clearTimeout(timer);
-    if (e.data.event === 'error') { clearTimeout(timer); instead(String(e.data.message).slice(0, 300)); }
+    clearTimeout(timer);
+    if (event === 'waiting') { send(); back(); }
+    if (event === 'started') timer = setTimeout(() => instead('no answer for ' + toDraw + ' seconds', unseen), toDraw * 1000);
+    if (event === 'drawn') back();
+    if (event === 'error') instead(String(e.data.message).slice(0, 300), { display: 'none' });
   });
-  f.addEventListener('load', () => { send(); setTimeout(() => { if (!answered) instead('the frame does not answer'); }, 20000); });
+  f.addEventListener('load', send);
+  setTimeout(() => { if (!answered && f.isConnected) instead('the frame does not answer', unseen); }, toAnswer * 1000);
   send();
   addEventListener('beforeprint', () => post({ start: true }));
   const o = new MutationObserver(send);

@@ -1,0 +1,277 @@
+"""Encoder-decoders from tiny configs: exported, verified, generating; and graphs that are wrong on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir
+import pytest
+
+import onnx_magic
+from onnx_magic.engine.exporting import ExportRequest
+from onnx_magic.engine.generation.encoder_decoder_parts import encoder_decoder_parts, merged_part
+from onnx_magic.engine.generation.proving import prove_part
+from onnx_magic.engine.planning import prepare_declared
+from onnx_magic.engine.quiet import Log, quiet
+from onnx_magic.engine.sources import resolve_source
+from onnx_magic.engine.state import comparable_attention, preserved
+from onnx_magic.errors import ExportError, UsageError
+from onnx_magic.runtime.graphs import read_graph
+
+VOCABULARY = 60
+TOKENS = {
+    "vocab_size": VOCABULARY,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+}
+SIDES = {
+    f"{side}_{what}": value
+    for side in ("encoder", "decoder")
+    for what, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))
+}
+BART = {**TOKENS, **SIDES, "d_model": 16, "max_position_embeddings": 64}
+VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def t5() -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    return T5ForConditionalGeneration(T5Config(**TOKENS, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2))
+
+
+def marian() -> Any:
+    from transformers import MarianConfig, MarianMTModel
+
+    return MarianMTModel(MarianConfig(**BART))
+
+
+def whisper() -> Any:
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    sizes = {"num_mel_bins": 8, "max_source_positions": 50, "max_target_positions": 64}
+    return WhisperForConditionalGeneration(
+        WhisperConfig(**TOKENS, **SIDES, **sizes, d_model=16, suppress_tokens=None, begin_suppress_tokens=None)
+    )
+
+
+def captions() -> Any:
+    from transformers import GPT2Config, VisionEncoderDecoderConfig, VisionEncoderDecoderModel, ViTConfig
+
+    decoder = {name: TOKENS[name] for name in ("vocab_size", "bos_token_id", "eos_token_id")}
+    return VisionEncoderDecoderModel(
+        VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+            ViTConfig(**VIT, image_size=32, patch_size=8),
+            GPT2Config(**decoder, n_embd=16, n_layer=1, n_head=2, n_positions=64),
+        )
+    )
+
+
+MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "t5": (t5, {}),
+    "marian": (marian, {"merge": False}),
+    "whisper": (whisper, {}),
+    "vit-gpt2": (captions, {}),
+}
+
+
+def made(name: str) -> Any:
+    """The model with weights that make it say more than one token."""
+    import torch
+
+    torch.manual_seed(3)
+    model = MODELS[name][0]().eval()
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.ndim > 1:
+                weights.normal_(0, 0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
+    """`exports(name)`: the model and its export, made once."""
+
+    @functools.cache
+    def export(name: str) -> tuple[Any, Any]:
+        model = made(name)
+        folder = tmp_path_factory.mktemp(name) / "out"
+        return model, onnx_magic.export(model, output=folder, **MODELS[name][1])
+
+    return export
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_is_verified_step_by_step_and_token_by_token(name: str, exports: Callable[[str], tuple[Any, Any]]) -> None:
+    _, exported = exports(name)
+    verdict = exported.validation
+    assert verdict, verdict.findings
+    labels = [one.label for one in verdict.comparisons]
+    assert {f"step {n}" for n in (1, 2, 3)} <= {label.split(": ")[-1].split(",")[0] for label in labels}
+    assert any("batch 3" in label for label in labels) and any("prefill" in label for label in labels)
+    greedy, beams = verdict.comparisons[-2:]
+    assert str(greedy.agreement) == "token 200/200" and beams.agreement.agreed == beams.agreement.total
+    presents = {diff.name for one in verdict.comparisons for diff in one.diffs if diff.name.startswith("present.")}
+    assert presents == {spec.name for graph in exported.graphs.values() for spec in graph.outputs} & presents
+    assert presents
+
+
+def test_names_and_axes_are_those_of_the_clients(exports: Callable[[str], tuple[Any, Any]]) -> None:
+    _, exported = exports("t5")
+    assert sorted(path.name for path in (exported.path / "onnx").iterdir()) == [
+        "decoder_model_merged.onnx",
+        "encoder_model.onnx",
+    ]
+    shown = [str(spec) for spec in exported.graphs["decoder"].inputs]
+    assert shown[:7] == [
+        "input_ids: int64[batch_size, sequence_length]",
+        "encoder_attention_mask: int64[batch_size, encoder_sequence_length]",
+        "encoder_hidden_states: float32[batch_size, encoder_sequence_length, 16]",
+        "past_key_values.0.decoder.key: float32[batch_size, 2, past_sequence_length, 8]",
+        "past_key_values.0.decoder.value: float32[batch_size, 2, past_sequence_length, 8]",
+        "past_key_values.0.encoder.key: float32[batch_size, 2, encoder_sequence_length_out, 8]",
+        "past_key_values.0.encoder.value: float32[batch_size, 2, encoder_sequence_length_out, 8]",
+    ]
+    assert shown[-1] == "use_cache_branch: bool[1]"
+    outputs = [str(spec) for spec in exported.graphs["decoder"].outputs]
+    assert outputs[0] == f"logits: float32[batch_size, sequence_length, {VOCABULARY}]"
+    assert outputs[1] == ("present.0.decoder.key: float32[batch_size, 2, past_sequence_length + sequence_length, 8]")
+    assert [str(spec) for spec in exported.graphs["encoder"].outputs] == [
+        "last_hidden_state: float32[batch_size, sequence_length, 16]"
+    ]
+
+
+def test_no_weight_stands_in_a_branch_or_twice(exports: Callable[[str], tuple[Any, Any]]) -> None:
+    _, exported = exports("t5")
+    model = onnx_ir.load(exported.graphs["decoder"].path)
+    inner = [value for graph in model.graph.subgraphs() for value in graph.initializers.values()]
+    assert max((value.const_value.size for value in inner if value.const_value is not None), default=0) <= 8
+    contents = [(v.const_value.shape, v.const_value.tobytes()) for v in model.graph.initializers.values()]
+    assert len(contents) == len(set(map(repr, contents)))
+
+
+def test_whisper_takes_no_mask_and_a_plain_decoder_caches_its_own_alone(
+    exports: Callable[[str], tuple[Any, Any]],
+) -> None:
+    heard = [spec.name for spec in exports("whisper")[1].graphs["decoder"].inputs]
+    assert "encoder_attention_mask" not in heard
+    seen = [spec.name for spec in exports("vit-gpt2")[1].graphs["decoder"].inputs]
+    assert seen == ["input_ids", "encoder_hidden_states", "past_key_values.0.key", "past_key_values.0.value"]
+
+
+def test_the_pair_shares_one_data_file(exports: Callable[[str], tuple[Any, Any]]) -> None:
+    _, exported = exports("marian")
+    sizes = {path.name: path.stat().st_size for path in (exported.path / "onnx").iterdir()}
+    assert set(sizes) == {
+        "encoder_model.onnx",
+        "decoder_model.onnx",
+        "decoder_model.onnx_data",
+        "decoder_with_past_model.onnx",
+    }
+    later = onnx_ir.load(exported.path / "onnx" / "decoder_with_past_model.onnx").graph.initializers.values()
+    files = {v.const_value.location for v in later if isinstance(v.const_value, onnx_ir.ExternalTensor)}
+    assert files == {"decoder_model.onnx_data"}
+
+
+@pytest.mark.parametrize("name", ["t5", "marian", "vit-gpt2"])
+def test_a_loaded_folder_generates_what_pytorch_does(name: str, exports: Callable[[str], tuple[Any, Any]]) -> None:
+    import torch
+
+    model, exported = exports(name)
+    if name == "vit-gpt2":
+        inputs = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))}
+        options: dict[str, Any] = {"decoder_start_token_id": 1, "pad_token_id": 0}
+    else:
+        mask = torch.tensor([[1] * 6, [1] * 3 + [0] * 3])
+        inputs = {"input_ids": torch.arange(3, 15).reshape(2, 6) * mask, "attention_mask": mask}
+        options = {}
+    loaded = onnx_magic.load(exported.path)
+    for asked in ({"num_beams": 1}, {"num_beams": 3, "num_return_sequences": 2}):
+        everything = {**inputs, **options, **asked, "do_sample": False, "max_new_tokens": 12}
+        with torch.no_grad():
+            expected = model.generate(**everything)
+        np.testing.assert_array_equal(np.asarray(loaded.generate(**everything)), expected.numpy())
+
+
+@contextlib.contextmanager
+def live(model: Any, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """The merged graph of a model as the engine holds it before it proves it: the plan, and the walk."""
+    request = ExportRequest(model=model, **options)
+    source = resolve_source(model, None)
+    with quiet(Log()), preserved(source.model), comparable_attention():
+        parts = {part.role: part for part in encoder_decoder_parts(source, request)}
+        part = merged_part(parts["decoder"], parts["decoder_with_past"])
+        yield prepare_declared(source, request, part.flat, part.examples, part.output_axes), part.walk
+
+
+def without_mask(model: onnx_ir.Model) -> None:
+    """All of the encoder's states count, padding too."""
+    mask = next(value for value in model.graph.inputs if value.name == "encoder_attention_mask")
+    one = onnx_ir.Tensor(np.array([1], np.int64))
+    shape = onnx_ir.node("Shape", [mask])
+    ones = onnx_ir.node("ConstantOfShape", [shape.outputs[0]], {"value": one})
+    shape.outputs[0].name, ones.outputs[0].name = "mask_shape", "mask_of_ones"
+    ones.outputs[0].type, ones.outputs[0].shape = mask.type, mask.shape
+    for node in (ones, shape):
+        model.graph.insert_before(model.graph[0], node)
+    model.graph.remove(shape)
+    model.graph.insert_before(model.graph[0], shape)
+    for user, index in tuple(mask.uses()):
+        if user is not shape:
+            user.replace_input_with(index, ones.outputs[0])
+
+
+def crossed_layers(model: onnx_ir.Model) -> None:
+    """Layer 0 reads the encoder's keys of layer 1."""
+    inputs = {value.name: value for value in model.graph.inputs}
+    inputs["past_key_values.0.encoder.key"].replace_all_uses_with(inputs["past_key_values.1.encoder.key"])
+
+
+def as_it_is(model: onnx_ir.Model) -> None:
+    """Nothing is changed."""
+
+
+@pytest.mark.parametrize(
+    ("change", "at"), [(as_it_is, None), (without_mask, "padded encoder inputs"), (crossed_layers, "step 1")]
+)
+def test_the_proof_sees_a_graph_that_is_wrong(
+    change: Callable[[onnx_ir.Model], None],
+    at: str | None,
+    exports: Callable[[str], tuple[Any, Any]],
+    tmp_path: Path,
+) -> None:
+    model, exported = exports("t5")
+    graph = onnx_ir.load(exported.graphs["decoder"].path)
+    change(graph)
+    path = tmp_path / "changed.onnx"
+    onnx_ir.save(graph, path)
+    with live(model) as (prepared, walk):
+        verdict = prove_part(walk, path, read_graph(path), prepared)
+    if at is None:
+        assert verdict, verdict.findings
+    else:
+        assert verdict.status == "failed"
+        assert any(at in one.label for one in verdict.comparisons if not one.passed)
+
+
+def test_what_is_no_encoder_decoder_is_refused() -> None:
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BlipForConditionalGeneration(
+        BlipConfig(text_config={**small, "vocab_size": 60}, vision_config={**small, "image_size": 32, "patch_size": 8})
+    )
+    with pytest.raises(ExportError, match="is no encoder-decoder") as caught:
+        onnx_magic.plan(model, task="image-to-text")
+    assert caught.value.fix
+
+
+def test_dynamic_axes_are_the_tasks_own() -> None:
+    with pytest.raises(UsageError, match="the axes of text2text-generation are the task's own"):
+        onnx_magic.plan(made("t5"), dynamic={"input_ids": {0: "rows"}})
