@@ -84,3 +84,15 @@ def test_another_label_fails_although_the_numbers_are_close() -> None:
 def test_the_users_tolerance_is_for_all_dtypes() -> None:
     atol, rtol = tolerances(0.5, None)
     assert set(atol.values()) == {0.5} and rtol["float32"] == 1e-3
+
+
+def test_a_variant_may_drift_by_a_share_of_the_outputs_size() -> None:
+    expected = {"logits": np.array([[3.0, -4.0]], np.float32), "ids": np.array([1])}
+    near = {"logits": expected["logits"] + np.float32(0.3), "ids": expected["ids"]}
+    assert not compare_outputs("as any export", expected, near, {})
+    # The size is sqrt((9 + 16) / 2) = 3.5: a tenth of it and of the value.
+    allowed = compare_outputs("a variant's", expected, near, {}, drift=0.1)
+    assert allowed and allowed.diffs[0].atol == pytest.approx(0.1 * np.sqrt(12.5) + 1e-5)
+    assert not compare_outputs("less", expected, near, {}, drift=0.01)
+    other = {**near, "ids": np.array([2])}
+    assert not compare_outputs("whole numbers do not drift", expected, other, {}, drift=0.1)
