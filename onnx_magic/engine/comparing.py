@@ -24,6 +24,8 @@ LARGEST_SCALE = 16.0
 _PIECE = 2**17
 FILLED = 1e6
 """A root mean square beyond this is that of masks (-3.4e38), not of values."""
+ROUNDING = 1e-5
+"""Outputs of a variant that are smaller than this are rounding: they are not asked to be the same."""
 
 
 def tolerances(atol: float | None, rtol: float | None) -> tuple[dict[str, float], dict[str, float]]:
@@ -122,6 +124,15 @@ def counted_positions(array: Array, mask: Array | None) -> Array | None:
     return mask.astype(bool)
 
 
+def root_mean_square(array: Array) -> float:
+    """The size of an output: of its finite values; 0 of integers, which may not drift."""
+    if dtype_name(array) not in ATOL or not array.size:
+        return 0.0
+    wide = array.astype(np.float64)
+    kept = wide[np.isfinite(wide)]
+    return float(np.sqrt(np.mean(kept**2))) if kept.size else 0.0
+
+
 def compare_outputs(
     label: str,
     expected: Mapping[str, Array],
@@ -131,6 +142,7 @@ def compare_outputs(
     task: str | None = None,
     atol: Mapping[str, float] = ATOL,
     rtol: Mapping[str, float] = RTOL,
+    drift: float | None = None,
     closeup: bool = False,
 ) -> Comparison:
     """Compare all outputs of one run. Padded positions of per-token outputs do not count.
@@ -143,6 +155,8 @@ def compare_outputs(
         task: The task, where it has an answer to compare.
         atol: Absolute tolerance by dtype.
         rtol: Relative tolerance by dtype.
+        drift: What a smaller variant may be off by, in place of the two: this share of the output's root mean square,
+            and of the value.
         closeup: Whether each OutputDiff keeps a closeup: for what a person looks at, not for the verdict's tables.
     """
     mask = feed.get("attention_mask")
@@ -151,9 +165,13 @@ def compare_outputs(
         if name not in actual:
             continue
         counted = counted_positions(array, mask)
+        if drift is not None:
+            dtype = dtype_name(array)
+            atol, rtol = {dtype: drift * root_mean_square(array) + ROUNDING}, {dtype: drift}
         diffs.append(diff_output(name, array, actual[name], atol=atol, rtol=rtol, counted=counted, closeup=closeup))
     same_shapes = all(d.expected_shape == d.actual_shape for d in diffs)
-    margin = max((d.atol for d in diffs), default=0.0)
+    # A tie within half of what a variant may be off by is none that a person would miss.
+    margin = max((d.atol for d in diffs), default=0.0) / (1 if drift is None else 4)
     agreed = agreement(task, expected, actual, feed, margin) if task and same_shapes else None
     shapes = {name: tuple(array.shape) for name, array in feed.items()}
     missing = [name for name in expected if name not in actual]
