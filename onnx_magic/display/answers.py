@@ -13,6 +13,8 @@ from onnx_magic.records.results import RunResult
 _BACKENDS = {"onnxruntime": "ONNX Runtime", "pytorch": "PyTorch"}
 _COLUMNS = 6
 _KEEP = 20
+_LINE, _TEXT = 60, 4000
+"""Characters of a text that is set on one line, and of one that is shown at all."""
 
 
 def result_blocks(result: RunResult) -> Blocks:
@@ -42,18 +44,27 @@ def _answers_table(samples: Sequence[Any]) -> Table:
     firsts = [at for at, (index, _) in enumerate(answers) if at == 0 or index != answers[at - 1][0]]
     rows = []
     for at, (index, answer) in enumerate(answers):
-        cells = [Cell(brief(answer[name]) if name in answer else "", limit=100) for name in names]
+        cells = [_answer_cell(answer[name]) if name in answer else Cell("") for name in names]
         cells[0] = cells[0] if answer else Cell("none", "quiet")
         rows.append((Cell(str(index) if at in firsts else "", "quiet"), *cells))
     grouped = len(firsts) < len(answers)
     return Table(
         "answers",
-        (Column("sample"), *map(Column, names)),
+        (Column("sample"), *(Column(name, wraps=_is_long(name, answers)) for name in names)),
         tuple(rows),
         keep=_KEEP,
         more="result.decoded",
         rules=frozenset(firsts) - {0} if grouped else frozenset(),
     )
+
+
+def _answer_cell(value: Any) -> Cell:
+    """A text that was written is the answer itself: it is shown whole."""
+    return Cell(value, limit=_TEXT) if isinstance(value, str) else Cell(brief(value), limit=100)
+
+
+def _is_long(name: str, answers: Sequence[tuple[int, Mapping[str, Any]]]) -> bool:
+    return any(isinstance(text := answer.get(name), str) and len(text) > _LINE for _, answer in answers)
 
 
 def answers_of(sample: Any) -> Sequence[Mapping[str, Any]]:

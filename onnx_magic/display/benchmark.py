@@ -14,12 +14,17 @@ def benchmark_blocks(bench: Benchmark) -> Blocks:
     """The fastest in a sentence, what must be known, a table per load, and who the contenders were."""
     blocks: list[Block] = [_headline(bench)]
     blocks += [Item("bad" if " was asked for, " in note else "warn", "note", note) for note in bench.notes]
-    blocks += [Item("bad", one.name, f"did not run: {one.error}") for one in bench.contenders if one.error]
+    blocks += [Item("bad", one.name, f"{_ended(bench, one)}: {one.error}") for one in bench.contenders if one.error]
     blocks += [table for load in bench.loads if (table := _load_table(bench, load)) is not None]
     ran = [one for one in bench.contenders if not one.error]
     if ran:
         blocks += [_contenders_table(ran), _how(bench, ran)]
     return [*blocks, *variants_blocks(bench.table)] if bench.table is not None and bench.timings else blocks
+
+
+def _ended(bench: Benchmark, contender: Contender) -> str:
+    measured = any(timing.contender == contender.name for timing in bench.timings)
+    return "stopped, its times are of before" if measured else "did not run"
 
 
 def _headline(bench: Benchmark) -> Verdict:
@@ -105,6 +110,6 @@ def _how(bench: Benchmark, ran: list[Contender]) -> Facts:
     where = "a process each" if all(one.own_process for one in ran) else "processes of their own but for those named"
     said = (
         f"{where}, one at a time, {plural(bench.rounds, 'round')} after warm-up, {runs} runs or more each; "
-        "memory is the process' peak, interpreter and libraries included"
+        "memory is the process' peak: interpreter, libraries and loading included"
     )
     return Facts((Cell(said, "quiet", limit=240),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -18,6 +19,13 @@ ATOL: Mapping[str, float] = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-2, 
 RTOL: Mapping[str, float] = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 """By dtype. float32: two orders above what another order of summation gives over 12 layers; half precisions: ten times
 their spacing at 1 (2^-10 and 2^-7). Integers and booleans must be equal."""
+
+LARGEST_SCALE = 16.0
+_PIECE = 2**17
+FILLED = 1e6
+"""A root mean square beyond this is that of masks (-3.4e38), not of values."""
+ROUNDING = 1e-5
+"""Outputs of a variant that are smaller than this are rounding: they are not asked to be the same."""
 
 
 def tolerances(atol: float | None, rtol: float | None) -> tuple[dict[str, float], dict[str, float]]:
@@ -44,7 +52,7 @@ def diff_output(
         name: The output.
         expected: PyTorch's values.
         actual: ONNX Runtime's values.
-        atol: Absolute tolerance by dtype.
+        atol: Absolute tolerance by dtype; ATOL's is for values around 1, and grows with larger outputs (`noise_scale`).
         rtol: Relative tolerance by dtype.
         counted: Boolean mask over the leading axes: positions that count. Padded positions hold what no reader may use.
         closeup: Whether to keep a small picture of the difference and a few values.
@@ -55,6 +63,8 @@ def diff_output(
     """
     dtype = dtype_name(expected)
     at, rt = atol.get(dtype, 0.0), rtol.get(dtype, 0.0)
+    if at == ATOL.get(dtype):
+        at *= noise_scale(expected)
     same_kind = expected.shape == actual.shape and dtype == dtype_name(actual)
     nan = float("nan")
     if expected.shape != actual.shape:
@@ -80,6 +90,29 @@ def diff_output(
     )
 
 
+def noise_scale(expected: Array) -> float:
+    """By how much the absolute tolerance of an output is larger than that of values around 1: 1, 2, 4, 8 or 16.
+
+    What another order of summation changes is a share of the largest terms, not of the sum: the values near 0 among
+    logits around 20 are off by as much as their neighbours. So the output's root mean square counts, rounded up to a
+    power of two (the same on every machine).
+
+    Example:
+        >>> noise_scale(np.float32([0.5, -0.5])), noise_scale(np.float32([0.0, 8.0]))
+        (1.0, 8.0)
+    """
+    if expected.dtype.kind != "f" or not expected.size:
+        return 1.0
+    flat = expected.reshape(-1)
+    squares = sum(
+        float(np.square(flat[at : at + _PIECE], dtype=np.float64).sum()) for at in range(0, flat.size, _PIECE)
+    )
+    size = math.sqrt(squares / flat.size)
+    if not 1 < size < FILLED:  # NaN is not larger either
+        return 1.0
+    return min(2.0 ** math.ceil(math.log2(size)), LARGEST_SCALE)
+
+
 def _index(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(at) for at in np.unravel_index(position, shape))
 
@@ -91,6 +124,15 @@ def counted_positions(array: Array, mask: Array | None) -> Array | None:
     return mask.astype(bool)
 
 
+def root_mean_square(array: Array) -> float:
+    """The size of an output: of its finite values; 0 of integers, which may not drift."""
+    if dtype_name(array) not in ATOL or not array.size:
+        return 0.0
+    wide = array.astype(np.float64)
+    kept = wide[np.isfinite(wide)]
+    return float(np.sqrt(np.mean(kept**2))) if kept.size else 0.0
+
+
 def compare_outputs(
     label: str,
     expected: Mapping[str, Array],
@@ -100,6 +142,7 @@ def compare_outputs(
     task: str | None = None,
     atol: Mapping[str, float] = ATOL,
     rtol: Mapping[str, float] = RTOL,
+    drift: float | None = None,
     closeup: bool = False,
 ) -> Comparison:
     """Compare all outputs of one run. Padded positions of per-token outputs do not count.
@@ -112,6 +155,8 @@ def compare_outputs(
         task: The task, where it has an answer to compare.
         atol: Absolute tolerance by dtype.
         rtol: Relative tolerance by dtype.
+        drift: What a smaller variant may be off by, in place of the two: this share of the output's root mean square,
+            and of the value.
         closeup: Whether each OutputDiff keeps a closeup: for what a person looks at, not for the verdict's tables.
     """
     mask = feed.get("attention_mask")
@@ -120,9 +165,13 @@ def compare_outputs(
         if name not in actual:
             continue
         counted = counted_positions(array, mask)
+        if drift is not None:
+            dtype = dtype_name(array)
+            atol, rtol = {dtype: drift * root_mean_square(array) + ROUNDING}, {dtype: drift}
         diffs.append(diff_output(name, array, actual[name], atol=atol, rtol=rtol, counted=counted, closeup=closeup))
     same_shapes = all(d.expected_shape == d.actual_shape for d in diffs)
-    margin = max((d.atol for d in diffs), default=0.0)
+    # A tie within half of what a variant may be off by is none that a person would miss.
+    margin = max((d.atol for d in diffs), default=0.0) / (1 if drift is None else 4)
     agreed = agreement(task, expected, actual, feed, margin) if task and same_shapes else None
     shapes = {name: tuple(array.shape) for name, array in feed.items()}
     missing = [name for name in expected if name not in actual]

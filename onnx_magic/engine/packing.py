@@ -37,6 +37,12 @@ ASSET_NAMES = (
 """Files that are written beside the graph, where the model has them."""
 
 PROCESSOR_CONFIG = "preprocessor_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+NEW_TOKENIZER_CLASS, OLD_TOKENIZER_CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
+"""What Transformers 5 calls a tokenizer that is its tokenizer.json and no more, and the name that 4 knows too."""
+LOADED_HOW = {"is_local", "local_files_only"}
+"""What `save_pretrained` writes of the call that loaded a tokenizer; it depends on this machine's settings."""
+
 PLACE_KEYS = ("_name_or_path", "name_or_path")
 VERSIONED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript")
 
@@ -116,11 +122,31 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
             # The packages it needs are not installed here; where the folder is used they may be.
             text = (Path(source.origin) / PROCESSOR_CONFIG).read_text(encoding="utf-8")
             (folder / PROCESSOR_CONFIG).write_text(text, encoding="utf-8")
+        _portable_tokenizer(source.tokenizer or getattr(source.processor, "tokenizer", None), folder / TOKENIZER_CONFIG)
         written = tuple(sorted(set(folder.iterdir()) - before))
         for path in written:
             if path.suffix == ".json" and path.name != "tokenizer.json":
                 _scrub_json(path)
     return written
+
+
+def _portable_tokenizer(tokenizer: Any, path: Path) -> None:
+    """Let Transformers 4 load a tokenizer that 5 has written; optimum-onnx 0.1 runs on 4.57 alone.
+
+    4 does not know the name `TokenizersBackend` (5 takes both), and makes token_type_ids unless told that there are
+    none, which its `generate` then refuses. Can go when optimum-onnx runs on Transformers 5:
+    https://github.com/huggingface/optimum-onnx. How the tokenizer was loaded here is left out too.
+    """
+    if not path.is_file():
+        return
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if LOADED_HOW & record.keys():
+        record = {key: value for key, value in record.items() if key not in LOADED_HOW}
+        _write_json(path, record)
+    if record.get("tokenizer_class") == NEW_TOKENIZER_CLASS:
+        record["tokenizer_class"] = OLD_TOKENIZER_CLASS
+        record.setdefault("model_input_names", list(tokenizer.model_input_names))
+        _write_json(path, record)
 
 
 def _write_preprocessor(processor: Any, folder: Path) -> None:

@@ -122,9 +122,12 @@ def _compared(
     actual: Mapping[str, Array],
     feed: Mapping[str, Array],
 ) -> Comparison:
-    """With the tolerances of the export."""
+    """With the tolerances of the export; a smaller variant's with what its own verdict allowed it."""
     atol, rtol = {**ATOL, **exported.validation.atol}, {**RTOL, **exported.validation.rtol}
-    return compare_outputs(label, expected, actual, feed, task=exported.task, atol=atol, rtol=rtol, closeup=True)
+    drift = exported.made.drift if exported.made is not None else None
+    return compare_outputs(
+        label, expected, actual, feed, task=exported.task, atol=atol, rtol=rtol, drift=drift, closeup=True
+    )
 
 
 def _same(feed: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
@@ -153,7 +156,9 @@ def replayed(
     for name, variant in (variants or {}).items():
         with _told(others, name, "replayed"):
             again = _replay(variant, model, calls, top_k, provider)
-            others[name] = VariantAnswer(again.actual, again.comparison)
+            others[name] = VariantAnswer(
+                again.actual, again.comparison, drift=variant.made.drift if variant.made else None
+            )
     return dataclasses.replace(side, others=others, top_k=top_k)
 
 
@@ -297,7 +302,8 @@ def _variant_answer(
     actual = session.run(feed)
     seconds = time.perf_counter() - started
     result = _result(exported, actual, plan, top_k, seconds, session.provider)
-    return VariantAnswer(result, (_compared(variant, "given", expected, actual, plan.arrays),), notes)
+    compared = (_compared(variant, "given", expected, actual, plan.arrays),)
+    return VariantAnswer(result, compared, notes, drift=variant.made.drift if variant.made else None)
 
 
 @contextlib.contextmanager

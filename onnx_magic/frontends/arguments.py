@@ -155,6 +155,7 @@ _ROWS = (
         cell_options=extras.run_cell,
         cell_without=("inputs",),
     ),
+    VerbRow("generate"),
     VerbRow("compare", command="compare"),
     VerbRow("optimize", line_magic="onnx_optimize", command="optimize", slow=True),
     VerbRow("quantize", line_magic="onnx_quantize", command="quantize", slow=True),
@@ -181,7 +182,9 @@ def verb_arguments(function: Callable[..., Any]) -> VerbArguments:
     noted = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
     stand_in = types.SimpleNamespace(__annotations__=noted)
     hints = typing.get_type_hints(stand_in, vars(sys.modules[function.__module__]), include_extras=True)
-    parameters = inspect.signature(function).parameters.values()
+    every = inspect.signature(function).parameters.values()
+    # **options are Transformers' own (generate), and cannot be told here
+    parameters = [parameter for parameter in every if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     return VerbArguments(function.__name__, tuple(_field(function, p, hints.get(p.name)) for p in parameters))
 
 

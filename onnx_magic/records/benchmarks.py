@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,10 @@ class Contender:
         inter_op: Operators at the same time.
         size: Bytes on disk, or of the weights in memory for PyTorch.
         load_seconds: From the start of loading until it could run; imports left out.
-        memory: Peak of the process' resident memory in bytes, interpreter and libraries included.
+        memory: Peak of the process' resident memory in bytes: interpreter, libraries and loading included.
         own_process: Whether it had one: a class that only the notebook knows runs in the notebook's.
         steady: Whether its times had settled when the warm-up ended.
-        error: Why it did not run, in one line.
+        error: Why it did not run, or not to the end, in one line.
     """
 
     name: str
@@ -102,7 +103,7 @@ class Timing:
             3.0
         """
         seconds = self.seconds
-        return seconds[min(len(seconds) - 1, int(share * len(seconds)))]
+        return seconds[max(0, ceil(share * len(seconds)) - 1)]
 
 
 @dataclass(frozen=True)

@@ -213,11 +213,13 @@ class VariantAnswer:
         answer: A RunResult, or the value of the cell.
         comparison: The tensors' differences from PyTorch's, a Comparison per call of the model.
         notes: What a reader must know.
+        drift: What its own verdict allowed it to be off by, as a share of the outputs' size; `None`: as any export.
     """
 
     answer: Any
     comparison: tuple[Comparison, ...] = ()
     notes: tuple[str, ...] = ()
+    drift: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

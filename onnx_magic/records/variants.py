@@ -130,6 +130,11 @@ class VariantRecord:
     stale: bool = False
 
     @property
+    def drift(self) -> float | None:
+        """What its verdict allows a value to be off by, as a share of its output's size; `None`: as any export."""
+        return self.tolerance.get("drift")
+
+    @property
     def changed(self) -> bool:
         """Whether anything became of any graph."""
         return any(change.changed for change in self.changes.values())

@@ -160,7 +160,7 @@ def _of_samples(opened: OpenedFolder, inputs: Any) -> Prompt:
     names = [spec.name for spec in opened.reading.inputs]
     if not isinstance(arrays, Mapping) or names[0] not in arrays:
         raise FeedError(
-            f"{opened.name} takes {', '.join(names)}, not a {type(inputs).__name__}",
+            f"{opened.name} takes {', '.join(names)}, not {type(inputs).__name__}",
             fix='exported.run("sound.wav")' if names[0] in AUDIO_INPUTS else 'exported.run("picture.png")',
         )
     made = {name: np.asarray(_plain(array)) for name, array in arrays.items()}

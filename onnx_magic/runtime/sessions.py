@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -51,7 +52,7 @@ def open_session(
     Args:
         path_or_bytes: An .onnx file, or a model's bytes.
         provider: Execution provider, in full or short (`cuda`); the CPU when not given.
-        threads: How many threads one operator may use.
+        threads: How many threads one operator may use; OMP_NUM_THREADS, or the cores, when not given.
         inter_op: How many operators may run at the same time; one after the other when not given.
         optimized: Whether ONNX Runtime may rewrite the graph; on, as users run it.
 
@@ -64,8 +65,8 @@ def open_session(
     name = find_provider(provider)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    if (count := threads or told_threads()) is not None:
+        options.intra_op_num_threads = count
     if inter_op is not None and inter_op > 1:
         options.inter_op_num_threads = inter_op
         options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
@@ -81,6 +82,12 @@ def open_session(
             f"ONNX Runtime {onnxruntime.__version__} does not load {where}: {one_line(error)}",
             fix="export it again, or pip install -U onnxruntime if the file is newer than it",
         ) from error
+
+
+def told_threads() -> int | None:
+    """The threads that OMP_NUM_THREADS asks for, which torch heeds and ONNX Runtime by itself does not."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdecimal() and int(told) > 0 else None
 
 
 def find_provider(provider: str | None) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from onnx_magic.exported import ExportedModel
+from onnx_magic import options
 
 
+@options.documented
 def generate(
-    exported: ExportedModel, inputs: Any = None, *, provider: str | None = None, seed: int | None = None, **options: Any
+    exported: options.Exported,
+    inputs: options.Feed = None,
+    *,
+    provider: options.Provider = None,
+    seed: options.Seed = None,
+    **given: Any,
 ) -> Any:
     """Generate tokens on ONNX Runtime: greedy, sampling, beam search, stop strings, and all else that Transformers has.
 
@@ -17,11 +22,8 @@ def generate(
     Transformers greedy search and sampling are there all the same, and the tokens come as a NumPy array.
 
     Args:
-        exported: The exported model, its folder, or its .onnx file.
         inputs: int64[batch_size, sequence_length], as `model.generate(inputs)` takes it; mostly left to `input_ids`.
-        provider: Execution provider; the CPU when not given.
-        seed: Draw with this seed; the random states of the process stay as they are.
-        options: `input_ids`, `attention_mask`, `input_features`, ... as torch tensors, arrays or lists; and every
+        given: `input_ids`, `attention_mask`, `input_features`, ... as torch tensors, arrays or lists; and every
             option of GenerationMixin (`max_new_tokens`, `num_beams`, `do_sample`, `stop_strings`, ...).
 
     Returns:
@@ -39,6 +41,6 @@ def generate(
     from onnx_magic.exported import as_exported
 
     target = as_exported(exported)
-    given = {name: value.opened if isinstance(value, type(target)) else value for name, value in options.items()}
+    known = {name: value.opened if isinstance(value, type(target)) else value for name, value in given.items()}
     live = target.source.model if target.source else None
-    return tokens_of(target.opened, inputs, given, provider=provider, seed=seed, live=live)
+    return tokens_of(target.opened, inputs, known, provider=provider, seed=seed, live=live)

@@ -83,6 +83,13 @@ def test_a_variant_that_means_something_else_is_worse_than_one_that_drifts(build
     assert "✗ q4: beyond the tolerance in 1 of 1 call" in shown
 
 
+def test_a_variant_is_judged_by_what_it_was_verified_with(build: Callable[[str], Any]) -> None:
+    alike = build("agreeing")
+    own = VariantAnswer(alike.actual, alike.comparison, drift=6.0)
+    shown = text_of(dataclasses.replace(alike, others={"q4": own}))
+    assert "✓ q4: within its own tolerance (6× the output's size, as it was verified) in" in shown
+
+
 def test_a_long_output_shows_its_largest_values(build: Callable[[str], Any]) -> None:
     (first, second) = (line for line in text_of(build("long_outputs")).splitlines() if line.startswith("logits["))
     assert first.startswith("logits[0] largest") and first.endswith("✓ same")

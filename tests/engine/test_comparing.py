@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from onnx_magic.engine.comparing import compare_outputs, diff_output, tolerances
+from onnx_magic.engine.comparing import compare_outputs, diff_output, noise_scale, tolerances
 
 ONE = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 
@@ -84,3 +84,36 @@ def test_another_label_fails_although_the_numbers_are_close() -> None:
 def test_the_users_tolerance_is_for_all_dtypes() -> None:
     atol, rtol = tolerances(0.5, None)
     assert set(atol.values()) == {0.5} and rtol["float32"] == 1e-3
+
+
+def test_the_absolute_tolerance_grows_with_the_output() -> None:
+    expected = np.float32([20.0, -20.0, 0.0])
+    near = expected + np.float32([0, 0, 5e-4])  # what float32 sums of terms around 20 leave
+    assert diff_output("y", expected, near).passed and diff_output("y", expected, near).atol == pytest.approx(1.6e-3)
+    assert not diff_output("y", expected / 20, near / 20 + np.float32([0, 0, 4e-4])).passed
+    assert not diff_output("y", expected, expected + np.float32([0, 0, 5e-3])).passed
+    asked = {"float32": 2e-4}
+    assert not diff_output("y", expected, near, atol=asked).passed, "what the user asks for is what is asked"
+
+
+@pytest.mark.parametrize("fill", [np.finfo(np.float32).min, -np.inf, np.nan])
+def test_masks_do_not_make_the_tolerance_grow(fill: float) -> None:
+    expected = np.float32([fill, 0.5, 0.5])
+    assert noise_scale(expected) == 1.0
+    assert not diff_output("y", expected, expected + np.float32([0, 1e-2, 0])).passed
+
+
+def test_the_tolerance_grows_no_further_than_sixteen_times() -> None:
+    assert noise_scale(np.full(9, 1e4, np.float32)) == 16.0
+
+
+def test_a_variant_may_drift_by_a_share_of_the_outputs_size() -> None:
+    expected = {"logits": np.array([[3.0, -4.0]], np.float32), "ids": np.array([1])}
+    near = {"logits": expected["logits"] + np.float32(0.3), "ids": expected["ids"]}
+    assert not compare_outputs("as any export", expected, near, {})
+    # The size is sqrt((9 + 16) / 2) = 3.5: a tenth of it and of the value.
+    allowed = compare_outputs("a variant's", expected, near, {}, drift=0.1)
+    assert allowed and allowed.diffs[0].atol == pytest.approx(0.1 * np.sqrt(12.5) + 1e-5)
+    assert not compare_outputs("less", expected, near, {}, drift=0.01)
+    other = {**near, "ids": np.array([2])}
+    assert not compare_outputs("whole numbers do not drift", expected, other, {}, drift=0.1)

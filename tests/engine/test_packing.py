@@ -105,6 +105,27 @@ def test_assets_of_a_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(folder)(text) == source.tokenizer(text)
 
 
+def test_a_tokenizer_that_is_its_json_alone_is_named_as_transformers_4_names_it(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    place, folder = tmp_path / "model", tmp_path / "out"
+    folder.mkdir()
+    size = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
+    LlamaForCausalLM(LlamaConfig(**size, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(place)
+    backend = Tokenizer(models.WordLevel({"a": 0, "b": 1, "<unk>": 2}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>").save_pretrained(place)
+    as_5_writes = json.loads((place / "tokenizer_config.json").read_text())
+    assert as_5_writes["tokenizer_class"] == "TokenizersBackend"  # once it is not, _portable_tokenizer can go
+    source = resolve_source(place)
+    write_assets(source, folder)
+    record = json.loads((folder / "tokenizer_config.json").read_text())
+    assert record["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert record["model_input_names"] == ["input_ids", "attention_mask"]
+    assert not {"is_local", "local_files_only"} & record.keys()
+    assert AutoTokenizer.from_pretrained(folder)("a b") == source.tokenizer("a b")
+
+
 def test_no_path_of_this_machine_is_in_them(tiny_checkpoint: Path, tmp_path: Path) -> None:
     source = resolve_source(tiny_checkpoint)
     source.tokenizer.init_kwargs["extra_file"] = str(tiny_checkpoint / "extra.txt")

@@ -499,6 +499,34 @@ shell.run_cell("%onnx_export net inputs=x output=locked/out")
 print("done")
 """
 
+BENCHMARK_SETUP = """
+import os, tempfile
+os.mkdir("temporary")
+tempfile.tempdir = os.path.abspath("temporary")
+from onnx_magic import events
+from onnx_magic.engine.variants import benchmarking
+
+benchmarking.SLICE = 0.01
+emit = benchmarking.emit
+
+def telling(event):
+    emit(event)
+    if isinstance(event, events.Progress) and event.stage == "measure" and event.done >= 12:
+        open("measuring", "w").close()
+
+benchmarking.emit = telling
+
+def workers():
+    return [pid for pid in os.listdir("/proc") if pid.isdecimal() and parent(pid) == os.getpid()]
+
+def parent(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return int(stat.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+"""
+
 
 @contextlib.contextmanager
 def kernel_in(folder: Path) -> Iterator[Callable[..., list[dict[str, Any]]]]:
@@ -522,7 +550,7 @@ def kernel_in(folder: Path) -> Iterator[Callable[..., list[dict[str, Any]]]]:
                 continue
             if message["msg_type"] == "error":
                 errors.append(message["content"])
-            if message["msg_type"] == "update_display_data" and drawn is not None:
+            if "display_data" in message["msg_type"] and drawn is not None:
                 drawn.append(message["content"]["data"]["text/plain"])
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 return errors
@@ -584,6 +612,23 @@ class TestCutOff:
             assert run("net.layer.weight.data += 1") == []
             assert run("again = %onnx_export net inputs=x output=out\nassert again.validation") == []
             assert snapshot(here).keys() == before.keys() and snapshot(here) != before
+
+    @pytest.mark.skipif(not Path("/proc").exists(), reason="the workers are looked for in /proc")
+    def test_a_benchmark_is_interrupted(self, workdir: Path) -> None:
+        """A real SIGINT in mid-benchmark: what was measured is kept and shown, no process and no file is left."""
+        here = workdir / "notebook"
+        here.mkdir()
+        with kernel_in(here) as run:
+            assert run(KERNEL_SETUP) == []
+            assert run("exported = %onnx_export net inputs=x output=out") == []
+            assert run(BENCHMARK_SETUP) == []
+            drawn: list[str] = []
+            measure = "bench = %onnx_benchmark exported batch=1,2 rounds=1000 threads=1"
+            assert run(measure, interrupt=here / "measuring", drawn=drawn) == []
+            assert run("assert not bench.complete and bench.timings") == []
+            assert any("interrupted" in text and "stands below" in text for text in drawn), drawn
+            assert run("assert not workers(), workers()\nassert not os.listdir(tempfile.tempdir)") == []
+            assert run("assert exported.benchmark(batch=1, rounds=1, threads=1).complete and not workers()") == []
 
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
     def test_killed_half_way(self, shell: Any, workdir: Path) -> None:

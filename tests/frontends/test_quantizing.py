@@ -55,7 +55,7 @@ def test_the_commands_tell_the_verdict(
     assert "verified: fp16 stays near the float graph" in capsys.readouterr().out
     assert main(["optimize", "net-onnx", "--level", "basic"]) == 0
     assert main(["quantize", "net-onnx", "q5"]) == 1
-    assert "mode=q4" in capsys.readouterr().err
+    assert "fix: onnx-magic quantize net-onnx q4" in capsys.readouterr().err
     whole = asking.quantize_graph
 
     def broken(*args: Any) -> Any:

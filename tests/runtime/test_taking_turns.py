@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_magic.runtime.taking_turns import peak_memory, timed, warm_up
+from onnx_magic.runtime.taking_turns import peak_memory, read_feeds, timed, warm_up, write_feeds
 from tests.graphs import chain
 
 
@@ -44,7 +44,7 @@ def test_the_peak_is_of_this_process() -> None:
 
 def test_a_worker_loads_runs_and_says_what_fails(tmp_path: Path) -> None:
     graph = chain(tmp_path / "model.onnx")
-    np.savez(tmp_path / "feeds.npz", **{"0/x": np.ones((2, 4), np.float32), "1/x": np.ones((2, 4), np.int64)})
+    write_feeds(tmp_path / "feeds.npz", [{"x": np.ones((2, 4), np.float32)}, {"x": np.ones((2, 4), np.int64)}])
     told = {
         "path": str(graph),
         "feeds": str(tmp_path / "feeds.npz"),
@@ -79,3 +79,19 @@ def test_a_worker_loads_runs_and_says_what_fails(tmp_path: Path) -> None:
     assert len(measured["seconds"]) == 3
     assert "int64" in refused["error"]
     assert memory["memory"] > 10_000_000
+
+
+def test_feeds_keep_their_dtypes(tmp_path: Path) -> None:
+    import ml_dtypes
+
+    feed = {
+        "a/b": np.ones((2, 1), ml_dtypes.bfloat16),
+        "half": np.full((3,), 0.5, np.float16),
+        "flag": np.array(True),
+        "text": np.array(["é"]),
+    }
+    write_feeds(tmp_path / "feeds.npz", [{}, feed])
+    empty, back = read_feeds(tmp_path / "feeds.npz", 2)
+    assert empty == {} and list(back) == list(feed)
+    for name, array in feed.items():
+        assert back[name].dtype == array.dtype and back[name].shape == array.shape and (back[name] == array).all()

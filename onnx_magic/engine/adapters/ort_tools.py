@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray[Any, Any]
 Feed: TypeAlias = Mapping[str, Array]
 
+FLOAT = 1
+"""`TensorProto.FLOAT`: what the quantizers take a tensor for whose type onnx cannot infer (behind a fused operator)."""
+
 PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 """Metadata by which the quantizers know that a graph was prepared for them; without it they ask for it."""
 
@@ -58,7 +61,7 @@ def quantize_dynamic(
         nodes_to_exclude=[*exclude, *(f"{name}_MatMul" for name in exclude)],
         use_external_data_format=external,
         # Without it a MatMul of two activations (queries and keys) is quantised too: slower, and less exact.
-        extra_options={"MatMulConstBOnly": True},
+        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": FLOAT},
     )
 
 
@@ -101,7 +104,7 @@ def quantize_static(
         use_external_data_format=external,
         calibrate_method=methods[method],
         # One feed at a time: the histograms of all at once would need them to be of one shape, and in memory.
-        extra_options={"MatMulConstBOnly": True, "CalibStridedMinMax": 1},
+        extra_options={"MatMulConstBOnly": True, "CalibStridedMinMax": 1, "DefaultTensorType": FLOAT},
         calibration_cache_path=cache,
     )
 
@@ -189,7 +192,7 @@ def quantize_4bit(source: Path, *, block: int, exclude: Sequence[str], operators
     Args:
         block: Weights that share a scale.
         exclude: Names of nodes to leave.
-        operators: `MatMul`, `Gather`.
+        operators: `MatMul`, `Gather`. A Gemm is made a MatMul and an Add first.
     """
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import (
@@ -197,6 +200,7 @@ def quantize_4bit(source: Path, *, block: int, exclude: Sequence[str], operators
         MatMulNBitsQuantizer,
         QuantFormat,
     )
+    from onnxruntime.quantization.onnx_model import ONNXModel
 
     config = DefaultWeightOnlyQuantConfig(
         block_size=block,
@@ -204,7 +208,10 @@ def quantize_4bit(source: Path, *, block: int, exclude: Sequence[str], operators
         quant_format=QuantFormat.QOperator,
         op_types_to_quantize=tuple(operators),
     )
-    quantizer = MatMulNBitsQuantizer(onnx.load(source), nodes_to_exclude=list(exclude), algo_config=config)
+    plain = ONNXModel(onnx.load(source))
+    plain.replace_gemm_with_matmul()
+    left = [*exclude, *(f"{name}_MatMul" for name in exclude)]
+    quantizer = MatMulNBitsQuantizer(plain.model, nodes_to_exclude=left, algo_config=config)
     quantizer.process()
     model: onnx.ModelProto = quantizer.model.model
     return model

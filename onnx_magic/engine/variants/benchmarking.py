@@ -6,7 +6,7 @@ slower than it is. So each contender has a process, one of them runs at a time, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,7 +43,13 @@ class Entry:
         return self.runs
 
 
-def measure(name: str, entries: Sequence[Entry], loads: Sequence[Load], rounds: int) -> Benchmark:
+def measure(
+    name: str,
+    entries: Sequence[Entry],
+    loads: Sequence[Load],
+    rounds: int,
+    loaded: Callable[[], object] | None = None,
+) -> Benchmark:
     """Start all, warm each up, let them take turns; what was measured before an interrupt is kept.
 
     Args:
@@ -51,6 +57,7 @@ def measure(name: str, entries: Sequence[Entry], loads: Sequence[Load], rounds: 
         entries: The contenders, PyTorch first.
         loads: What each runs, in the order of the workers' feeds.
         rounds: How often each has its turn.
+        loaded: Called once all have loaded.
     """
     times: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     complete = True
@@ -58,6 +65,8 @@ def measure(name: str, entries: Sequence[Entry], loads: Sequence[Load], rounds: 
         with stage("load") as row:
             _start(entries)
             row.detail = f"{sum(e.runs for e in entries)} of {len(entries)} contenders"
+        if loaded is not None:
+            loaded()
         with stage("warm up"):
             _warm_up(entries, loads)
         with stage("measure"):

@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.variants.benchmarking import Entry
@@ -22,8 +20,8 @@ from onnx_magic.errors import UsageError
 from onnx_magic.records.benchmarks import PYTORCH, Contender, Load
 from onnx_magic.records.results import Array
 from onnx_magic.runtime.running import build_feed
-from onnx_magic.runtime.sessions import find_provider
-from onnx_magic.runtime.taking_turns import Contestant
+from onnx_magic.runtime.sessions import find_provider, told_threads
+from onnx_magic.runtime.taking_turns import Contestant, write_feeds
 
 if TYPE_CHECKING:
     from onnx_magic.runtime.folder import OpenedFolder
@@ -56,10 +54,7 @@ class Settings:
 
 def usual_threads() -> int:
     """The threads both sides get unless told otherwise: OMP_NUM_THREADS, else the cores this process may use."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdecimal() and int(told) > 0:
-        return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return told_threads() or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def make_loads(
@@ -131,8 +126,7 @@ def make_entries(
     """
     provider = find_provider(settings.provider)
     feeds_file = place / "feeds.npz"
-    arrays: dict[str, Any] = {f"{i}/{name}": array for i, feed in enumerate(feeds) for name, array in feed.items()}
-    np.savez(feeds_file, **arrays)
+    write_feeds(feeds_file, feeds)
     common = {
         "feeds": str(feeds_file),
         "loads": len(feeds),

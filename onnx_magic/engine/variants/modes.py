@@ -79,8 +79,8 @@ _ROWS = (
     ),
     Mode("uint8", "uint8, dynamic", ("dynamic",), (*MATRIX, "Conv", *EMBEDDING), EIGHT, signed=False),
     Mode("fp16", "float16", ("float16",), (), HALF),
-    Mode("q4", "4 bits, weights only", ("4bit",), ("MatMul",), FOUR),
-    Mode("q4f16", "4 bits, weights only, the rest float16", ("4bit", "float16"), ("MatMul",), FOUR),
+    Mode("q4", "4 bits, weights only", ("4bit",), MATRIX, FOUR),
+    Mode("q4f16", "4 bits, weights only, the rest float16", ("4bit", "float16"), MATRIX, FOUR),
 )
 MODES: Mapping[str, Mode] = MappingProxyType({row.name: row for row in _ROWS})
 """Every mode, by its name."""
@@ -114,7 +114,7 @@ def find_mode(name: str) -> Mode:
     found = MODES.get(aliases.get(name, name))
     if found is not None:
         return found
-    near = difflib.get_close_matches(name, MODES, n=1)
+    near = difflib.get_close_matches(name, MODES, n=1, cutoff=0.5)
     raise UsageError(
         f"mode {name!r} is not known: expected one of {', '.join(MODES)}", fix=f"mode={near[0] if near else 'int8'}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from onnx_magic.engine.probing import one_line
 from onnx_magic.engine.variants.making import Making, Parent, VariantOutcome, finish, making, prove, refuse_quantized
 from onnx_magic.engine.variants.modes import OPTIMIZED
 from onnx_magic.engine.variants.quantizing import copy_graph
+from onnx_magic.engine.variants.taking_apart import SLOW, join_reshapes, take_apart
 from onnx_magic.errors import UsageError
 from onnx_magic.events import stage
 from onnx_magic.records.artifact import GraphFile
@@ -78,7 +78,7 @@ class _Candidate:
     way: str
     graph: GraphFile | None = None
     verdict: tuple[Validation, str] | None = None
-    fused: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    apart: int = 0
     why_not: str = ""
 
     @property
@@ -153,7 +153,10 @@ def _best(made: Making, role: str, request: OptimizeRequest, provider: str) -> t
             row.detail = way
             try:
                 target = source.with_name(f"optimized-{number}.onnx")
-                model, candidate.fused = change(source, target)
+                model = change(source, target)
+                if provider == CPU and request.level == "fusions":
+                    candidate.apart = take_apart(model)
+                    join_reshapes(model)
                 made_now = _disabled_in(model, parent, request.disable)
                 if made_now:
                     candidate.why_not = f"it makes {made_now}, which was switched off"
@@ -211,30 +214,32 @@ def _result(one: _Candidate, parent: GraphFile) -> str:
     }
     made = ", ".join(f"{count} {name}" for name, count in grown.items())
     told = f"{counts} ({made})" if made else counts
+    if one.apart:
+        told += f", {one.apart} {SLOW} taken apart again: the CPU runs the parts faster"
     return f"{told}; {one.why_not}" if one.why_not else told
 
 
 def _ways(
     opened: OpenedFolder, request: OptimizeRequest, provider: str
-) -> list[tuple[str, Callable[[Path, Path], tuple[onnx_ir.Model, Mapping[str, int]]]]]:
+) -> list[tuple[str, Callable[[Path, Path], onnx_ir.Model]]]:
     """What is tried, by level: (its name, source and target → the graph and what was fused)."""
     import onnx_ir
 
-    def session(source: Path, target: Path) -> tuple[onnx_ir.Model, Mapping[str, int]]:
+    def session(source: Path, target: Path) -> onnx_ir.Model:
         off = [name for fusion in request.disable for name in _SESSION_SWITCHES[fusion]]
         ort_tools.optimize_session(source, target, request.level, provider, disabled=off)
-        return onnx_ir.load(target), {}
+        return onnx_ir.load(target)
 
-    def transformer(source: Path, target: Path) -> tuple[onnx_ir.Model, Mapping[str, int]]:
+    def transformer(source: Path, target: Path) -> onnx_ir.Model:
         heads, hidden = attention_size(opened.config)
         family = _FAMILIES.get(str(opened.config.get("model_type")), "bert")
-        proto, counts = ort_tools.fuse_transformer(source, family, heads=heads, hidden=hidden, disabled=request.disable)
-        return onnx_ir.from_proto(proto), counts
+        proto, _ = ort_tools.fuse_transformer(source, family, heads=heads, hidden=hidden, disabled=request.disable)
+        return onnx_ir.from_proto(proto)
 
-    def exporters(source: Path, target: Path) -> tuple[onnx_ir.Model, Mapping[str, int]]:
+    def exporters(source: Path, target: Path) -> onnx_ir.Model:
         model = onnx_ir.load(source)
         hf_exporters.fuse_for_runtime(model, _TARGETS.get(provider, "cpu"))
-        return model, {}
+        return model
 
     if request.level != "fusions":
         return [(f"ONNX Runtime, level {request.level}", session)]

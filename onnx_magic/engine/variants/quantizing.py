@@ -30,6 +30,10 @@ WITH_CONVOLUTIONS = ("Add", "Mul", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Hard
 """What stands between convolutions: quantised statically too, else every convolution goes to float and back."""
 
 
+PER_CHANNEL_FROM = 13
+"""The opset from which DequantizeLinear has an axis."""
+
+
 @dataclass(frozen=True)
 class Wish:
     """What `quantize` was asked, beside the mode.
@@ -61,6 +65,7 @@ class Source:
         operators: Operators that the mode takes, of those that are there.
         contrib: Whether it holds operators that onnx has no schema of.
         blocked: Operators of it that have no float16 kernel.
+        opset: Its opset.
     """
 
     path: Path
@@ -71,6 +76,7 @@ class Source:
     operators: tuple[str, ...] = ()
     contrib: bool = False
     blocked: tuple[str, ...] = ()
+    opset: int = PER_CHANNEL_FROM
 
     def leave(self, layers: Sequence[Layer], reason: str, noise: Mapping[str, float] | None = None) -> None:
         """Leave layers in float."""
@@ -79,6 +85,10 @@ class Source:
                 self.kept[layer.node] = KeptLayer(
                     layer.node, layer.operator, layer.module, reason, (noise or {}).get(layer.node), self.role
                 )
+
+    def per_channel(self, wish: Wish) -> bool:
+        """Whether a static graph has a scale per channel: before opset 13 DequantizeLinear takes one only."""
+        return wish.per_channel is not False and self.opset >= PER_CHANNEL_FROM
 
     @property
     def excluded(self) -> list[str]:
@@ -124,8 +134,11 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
 
     target, external = copy_graph(path, work / role)
     model = onnx.load(target, load_external_data=False)
+    if mode.methods[0] != "float16" and _turn_weights(model, target.parent):
+        onnx.save(model, target)
     operators = _operators(model, mode, wish)
     source = Source(target, role, weight_layers(model, operators), external=external, operators=operators)
+    source.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), PER_CHANNEL_FROM)
     source.contrib = any(node.domain not in ("", "ai.onnx") for node in model.graph.node)
     if "float16" in mode.methods:
         source.blocked = tuple(sorted({node.op_type for node in model.graph.node} & ort_tools.float16_blocked()))
@@ -133,6 +146,42 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
     if mode.methods[0] != "float16":
         _refuse_nothing(source, model, mode)
     return source
+
+
+def _turn_weights(model: onnx.ModelProto, folder: Path) -> bool:
+    """Turn over the weights that the graph turns over as it runs (a tied head's): only constant ones are quantised.
+
+    Returns:
+        Whether there was one.
+    """
+    from onnx import numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    turned = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "Transpose" and node.input[0] in weights
+    }
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in turned:
+            name = turned[node.input[1]]
+            if name not in found:
+                array = numpy_helper.to_array(weights[name], str(folder)).T
+                found[name] = numpy_helper.from_array(np.ascontiguousarray(array), f"{name}_turned")
+            node.input[1] = found[name].name
+    model.graph.initializer.extend(found.values())
+    read = {name for node in model.graph.node for name in node.input} | {spec.name for spec in model.graph.output}
+    idle = [
+        n for n in model.graph.node if n.op_type == "Transpose" and n.output[0] in turned and n.output[0] not in read
+    ]
+    for node in idle:
+        model.graph.node.remove(node)
+    read = {name for node in model.graph.node for name in node.input}
+    for name in found:
+        if name not in read:
+            model.graph.initializer.remove(weights[name])
+    return bool(found)
 
 
 def _operators(model: onnx.ModelProto, mode: Mode, wish: Wish) -> tuple[str, ...]:
@@ -184,7 +233,8 @@ def done_to(source: Source, mode: Mode, wish: Wish) -> list[str]:
     if counts:
         told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         scale = f"in blocks of {wish.block}" if "4bit" in mode.methods else "with one scale each"
-        if "4bit" not in mode.methods and wish.per_channel is not False:
+        each = source.per_channel(wish) if mode.needs_data else wish.per_channel is not False
+        if "4bit" not in mode.methods and each:
             scale = "with a scale per channel"
         done.append(f"weights of {told} quantised {scale}")
     if "float16" in mode.methods:
@@ -270,7 +320,7 @@ def _static(path: Path, source: Source, mode: Mode, wish: Wish, target: Path, fe
     import onnx_ir
 
     ort_tools.quantize_static(
-        path, target, feeds, method=wish.calibration, per_channel=wish.per_channel is not False,
+        path, target, feeds, method=wish.calibration, per_channel=source.per_channel(wish),
         operators=source.operators, exclude=source.excluded, external=source.external,
         cache=source.path.with_name("ranges.json"),
     )  # fmt: skip
@@ -280,7 +330,7 @@ def _static(path: Path, source: Source, mode: Mode, wish: Wish, target: Path, fe
 def _four_bits(path: Path, source: Source, _mode: Mode, wish: Wish, _target: Path, _feeds: Any) -> onnx_ir.Model:
     import onnx_ir
 
-    operators = tuple(name for name in source.operators if name in ("MatMul", "Gather"))
+    operators = ("MatMul", "Gather") if "Gather" in source.operators else ("MatMul",)
     proto = ort_tools.quantize_4bit(path, block=wish.block, exclude=source.excluded, operators=operators)
     return onnx_ir.from_proto(proto)
 

@@ -143,7 +143,7 @@ class Search:
         static = self.mode if self.mode.methods[0] == "static" else MODES["int8-static"]
         ranges = self.wish.calibration
         ort_tools.quantize_static(
-            self.source.path, quantized, feeds, method=ranges, per_channel=self.wish.per_channel is not False,
+            self.source.path, quantized, feeds, method=ranges, per_channel=self.source.per_channel(self.wish),
             operators=[name for name in self.source.operators if name in static.operators],
             exclude=self.source.excluded, external=self.source.external, cache=self._cache(static),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs, counted_positions, diff_output
+from onnx_magic.engine.comparing import ATOL, ROUNDING, RTOL, compare_outputs, counted_positions, diff_output
 from onnx_magic.engine.probing import one_line
 from onnx_magic.engine.tensors import dtype_name
 from onnx_magic.engine.validating import check_file
@@ -30,9 +30,6 @@ from onnx_magic.runtime.sessions import Session, open_session
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Outputs: TypeAlias = Mapping[str, Array]
-
-ROUNDING = 1e-5
-"""Outputs smaller than this are rounding: they are not asked to point the same way."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -16,6 +17,9 @@ from onnx_magic.runtime.taking_turns import Contestant, timed, warm_up
 
 PATIENCE = 10
 """Seconds for which a worker that was told to end is waited for."""
+
+LONGEST = 900.0
+"""Seconds for which an answer is waited for: loading, compiling or warming up a large model takes minutes."""
 
 
 class Worker(Protocol):
@@ -51,6 +55,7 @@ class ProcessWorker:
         self.told = told
         self._process: subprocess.Popen[str] | None = None
         self._said: IO[bytes] | None = None
+        self._hung = False
 
     def start(self) -> Mapping[str, Any]:
         """Start the process and let it load."""
@@ -71,12 +76,18 @@ class ProcessWorker:
         """Send a line, wait for the answer; a process that died answers with what it wrote last."""
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
+        # A pipe cannot be read with a time limit on every system: who is killed has ended its answer.
+        watch = threading.Timer(LONGEST, self._kill)
+        watch.daemon = True
+        watch.start()
         try:
             process.stdin.write(json.dumps(told) + "\n")
             process.stdin.flush()
             line = process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            watch.cancel()
         if line:
             answer: Mapping[str, Any] = json.loads(line)
             return answer
@@ -98,7 +109,14 @@ class ProcessWorker:
             self._said.close()
         self._process = None
 
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._hung = True
+            self._process.kill()
+
     def _last_words(self, code: int) -> str:
+        if self._hung:
+            return f"it gave no answer for {LONGEST / 60:.0f} minutes, and was ended"
         assert self._said is not None
         self._said.seek(0)
         lines = [line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
@@ -116,7 +134,12 @@ def _close(stream: IO[str]) -> None:
 def _environment(told: Mapping[str, Any]) -> dict[str, str]:
     """This process' environment, with the threads that are asked for and with this very package."""
     package = str(Path(__file__).parents[3])
-    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    # What can be imported here can be there: the model's own module lies beside the notebook, or on a path it added.
+    paths = [
+        package,
+        *filter(os.path.isdir, sys.path),
+        *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+    ]
     threads = str(told["threads"])
     return {
         **os.environ,
@@ -145,6 +168,8 @@ class HereWorker:
             self._contestant = self.make()
         except OnnxMagicError as error:
             return {"error": error.what}
+        except Exception as error:  # the user's model may raise anything, when it is copied or quantised too
+            return {"error": f"{type(error).__name__}: {error}"}
         return self._contestant.facts
 
     def ask(self, told: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -173,6 +173,39 @@ def test_every_layer_is_quantised_or_named(export_module: Callable[..., Any], mo
         exported.quantize("int8")
 
 
+@pytest.mark.parametrize("mode", ["int8", "q4"])
+def test_a_tied_head_is_quantised_too(export_module: Callable[..., Any], mode: str) -> None:
+    """The graph turns the embedding's weight over as it runs: it is no constant, and was left in float."""
+    import torch
+
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = torch.nn.Embedding(500, 64)
+
+        def forward(self, ids: Any) -> Any:
+            return self.words(ids) @ self.words.weight.T
+
+    torch.manual_seed(0)
+    exported = export_module(Tied(), torch.randint(0, 500, (2, 7)))
+    assert exported.graph.operators["Transpose"] == 1
+    small = exported.quantize(mode)
+    assert small.validation.status == "verified" and "Transpose" not in small.graph.operators
+    taken = small.graph.operators["MatMulInteger" if mode == "int8" else "com.microsoft.MatMulNBits"]
+    assert taken == 1 and not small.made.kept
+
+
+@pytest.mark.parametrize("mode", ["int8", "int8-static", "q4f16"])
+def test_an_old_opset(export_module: Callable[..., Any], tmp_path: Path, mode: str) -> None:
+    """Before opset 13 DequantizeLinear has no axis: there a static graph has one scale per weight."""
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8)).eval()
+    exported = onnx_magic.export(net, inputs=(torch.randn(4, 8),), output=tmp_path / "old", opset=11)
+    small = exported.quantize(mode, data=torch.randn(32, 8))
+    assert small.validation.status == "verified" and small.graph.opset == 11
+
+
 def test_a_graph_with_nothing_to_quantise_says_so(export_module: Callable[..., Any]) -> None:
     import torch
 
