@@ -53,8 +53,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, sample_checkpoint: Path) -> P
     folder = tmp_path_factory.mktemp("desk")
     (folder / "notebooks" / "models").mkdir(parents=True)
     (folder / "notebooks" / "models" / "sentiment-mini").symlink_to(sample_checkpoint, target_is_directory=True)
-    if TALES.is_dir():
-        (folder / "notebooks" / "models" / TALES.name).symlink_to(TALES, target_is_directory=True)
+    (folder / "notebooks" / "models" / TALES.name).symlink_to(TALES, target_is_directory=True)
     return folder
 
 
@@ -120,8 +119,6 @@ def _same_variants(shown: str, told: str) -> None:
 
 @pytest.mark.slow
 def test_the_sample_of_generation_does_what_it_says(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not TALES.is_dir():
-        pytest.skip("notebooks/models/fairy-tales-mini is not there")
     monkeypatch.chdir(desk)
     names: dict[str, Any] = {"onnx_magic": onnx_magic}
     exec(compile(after("sample: generation"), "README.md", "exec"), names)
