@@ -15,7 +15,8 @@ import torch
 import onnx_magic
 from onnx_magic.engine.comparing import compare_outputs
 from onnx_magic.engine.precision import as_narrow, widened
-from onnx_magic.engine.replaying import both_answers, replayed
+from onnx_magic.engine.replaying import both_answers, compare_calls, replayed
+from onnx_magic.engine.swapping import stand_in_for
 from onnx_magic.engine.watching import watch_modules
 from onnx_magic.errors import InputsError
 
@@ -63,7 +64,7 @@ def test_the_very_same_tensors_come_back(error: type[BaseException] | None) -> N
             assert model.head.weight is model.embedding.weight
             assert model.again.data_ptr() == model.embedding.weight.data_ptr(), "shared storage stays shared"
             wide = model(ids)
-            model.scale.fill_(7.0)
+            model.scale.data.fill_(7.0)
             if error is not None:
                 raise error
     except (ValueError, KeyboardInterrupt) as caught:
@@ -109,10 +110,16 @@ def test_a_decoder_in_bfloat16_exports_and_generates(tmp_path: Path) -> None:
         expected = model.generate(ids, **asked)
     assert np.array_equal(np.asarray(tokens), expected.numpy())
     both = both_answers(exported, {"input_ids": np.array(PROMPT)}, asked={"max_new_tokens": 8})
-    assert both.comparisons[0].passed
+    assert both.comparison[0].passed
+    with watch_modules(type(model).__name__) as watch, torch.no_grad():
+        narrow = model.generate(ids, **asked)
     with exported.swapped_into(model) as report, torch.no_grad():
         swapped = model.generate(ids, **asked)
     assert report.count and torch.equal(swapped, expected)
+    compared, notes = compare_calls(stand_in_for(exported, model), watch.calls, report.calls)
+    assert compared and all(compared) and any("within bfloat16's tolerance" in note for note in notes)
+    parted = any("part before step" in note for note in notes)
+    assert parted or torch.equal(narrow[:, : len(watch.calls)], expected[:, : len(watch.calls)])
 
 
 def _llama() -> Any:
@@ -150,7 +157,7 @@ def test_a_classifier_in_bfloat16(tiny_bert: Callable[..., Any], tmp_path: Path)
     with watch_modules(type(model).__name__) as watch, torch.no_grad():
         model(**tensors)
     side = replayed(exported, model, watch.calls)
-    assert side.comparisons[0].passed and side.comparisons[0].diffs[0].expected_dtype == "bfloat16"
+    assert side.comparison[0].passed and side.comparison[0].diffs[0].expected_dtype == "bfloat16"
     assert any("within bfloat16's tolerance" in note for note in side.notes)
     with torch.no_grad():
         model.classifier.bias += 1.0
