@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from onnx_magic.errors import FeedError
+from onnx_magic.widgets.play_draft import PlayDraft
 from onnx_magic.widgets.play_inputs import FieldError, filled_of, inputs_of
 
 from .fakes import FORMS, FakeBackends
