@@ -14,6 +14,7 @@ from onnx_magic.engine.building import Built, build_graphs, plan_graphs
 from onnx_magic.engine.examples import Examples
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.locking import export_lock
+from onnx_magic.engine.precision import WIDENED, is_narrow, widened, widened_request
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import ModelSource, resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
@@ -23,6 +24,7 @@ from onnx_magic.errors import OnnxMagicError
 from onnx_magic.events import Event, LogLine, StageDone, listening, stage
 from onnx_magic.option_values import Axes
 from onnx_magic.records.artifact import ExportReport, Stage
+from onnx_magic.records.findings import Finding
 from onnx_magic.records.plan import ExportPlan
 from onnx_magic.records.results import Validation
 from onnx_magic.runtime.folder import open_folder
@@ -102,7 +104,8 @@ def make_plan(request: ExportRequest) -> ExportPlan:
     with export_lock(), quiet(Log()):
         with stage("source"):
             source = _source(request)
-        with stage("plan"), preserved(source.model), comparable_attention():
+            request = widened_request(request) if is_narrow(source.model) else request
+        with stage("plan"), widened(source.model), preserved(source.model), comparable_attention():
             return plan_graphs(source, request)
 
 
@@ -114,12 +117,14 @@ def run_export(request: ExportRequest) -> ExportOutcome:
         with stage("source") as row:
             source = _source(request)
             row.detail = source.architecture
-            place = _place(source, request)
-        with place:
+            place = _place(source, request)  # with the fingerprint of the model as the user holds it
+            request = widened_request(request) if is_narrow(source.model) else request
+        with place, widened(source.model) as was_narrow:
             with preserved(source.model), comparable_attention():
                 built = build_graphs(source, request, place.staging)
+            findings = (WIDENED, *built.findings) if was_narrow else built.findings
             with stage("store"):
-                folder = _store(place, source, built)
+                folder = _store(place, source, built, findings)
         opened = open_folder(folder)
     report = ExportReport(
         name=source.name,
@@ -131,7 +136,7 @@ def run_export(request: ExportRequest) -> ExportOutcome:
         stages=done.stages,
         validation=built.validation,
         decisions=built.plan.decisions,
-        findings=built.findings,
+        findings=findings,
     )
     answering = built.answering.prepared
     return ExportOutcome(opened, source, answering.flat, built.plan, report, done.log, answering.examples)
@@ -156,11 +161,11 @@ def _place(source: ModelSource, request: ExportRequest) -> OutputPlace:
         overwrite=request.overwrite,
         origin=source.origin,
         task=source.task,
-        needed=int(weights * ROOM),
+        needed=int(weights * ROOM) * (2 if is_narrow(source.model) else 1),
     )
 
 
-def _store(place: OutputPlace, source: ModelSource, built: Built) -> Path:
+def _store(place: OutputPlace, source: ModelSource, built: Built, findings: tuple[Finding, ...]) -> Path:
     """Put the taken graphs, the assets and the manifest in place; the old folder stands until then."""
     place.names.update(built.file_names)
     for role, attempt in built.attempts.items():
@@ -172,7 +177,7 @@ def _store(place: OutputPlace, source: ModelSource, built: Built) -> Path:
         exporter=built.exporter,
         graphs={role: attempt.graph for role, attempt in built.attempts.items()},
         validation=built.validation,
-        findings=built.findings,
+        findings=findings,
         constants=settled_arguments(built.answering.prepared.flat),
     )
     return place.commit(manifest, failed=built.validation.status == "failed")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnx_magic.engine.examples import SEED, given_examples
+from onnx_magic.engine.play_texts import option_fields
 from onnx_magic.engine.tasks import TASKS
 from onnx_magic.errors import FeedError
 from onnx_magic.records.plan import TensorSpec
 from onnx_magic.records.playing import PlayField, PlayForm
 from onnx_magic.records.results import Array
 from onnx_magic.runtime.feeds import numpy_dtype
+from onnx_magic.runtime.generating import ENCODER, is_generator
 from onnx_magic.runtime.samples import IMAGE_INPUT
 
 if TYPE_CHECKING:
@@ -25,9 +28,26 @@ _MOST_VALUES = 2**27
 
 _LINES = "a sample a line; Shift+Enter begins one"
 
+_BEGINNING = "Once upon a time"
+"""What a decoder begins from at first; the task's samples are for a proof, and read as one."""
 
-def form_of(exported: ExportedModel) -> PlayForm:
-    """What a person fills in to run this model, with the task's own samples in it."""
+
+def form_of(exported: ExportedModel, asked: Mapping[str, Any] | None = None) -> PlayForm:
+    """What a person fills in to run this model, with the task's own samples in it.
+
+    Args:
+        exported: The model.
+        asked: Generation options that hold at first.
+    """
+    form, opened = _form_of(exported), exported.opened
+    if not is_generator(opened):
+        return form
+    if form.kind == "arrays":  # a decoder without a tokenizer runs once; an encoder-decoder is never fed by parts
+        return dataclasses.replace(form, streams=ENCODER in opened.graphs)
+    return dataclasses.replace(form, fields=(*form.fields, *option_fields(opened, asked or {})), streams=True)
+
+
+def _form_of(exported: ExportedModel) -> PlayForm:
     opened, names = exported.opened, {spec.name for spec in exported.inputs}
     if IMAGE_INPUT in names and opened.image_processor is not None:
         return PlayForm(
@@ -52,6 +72,9 @@ def _text_form(exported: ExportedModel) -> PlayForm:
         told = "a choice a line; Shift+Enter begins one"
         listed = PlayField("choices", "choices", "lines", "\n".join(choices), told)
         return PlayForm("choices", (PlayField("prompt", "prompt", "line", prompt), listed))
+    if is_generator(exported.opened):
+        begun = samples[0] if ENCODER in exported.opened.graphs else _BEGINNING
+        return PlayForm("texts", (PlayField("text", "text", "lines", str(begun), _LINES),))
     tokenizer = exported.opened.tokenizer
     mask = (tokenizer.mask_token if tokenizer else None) or "[MASK]"
     text = "\n".join(str(sample).replace("{mask}", mask) for sample in samples)

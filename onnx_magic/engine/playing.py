@@ -10,13 +10,15 @@ import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
 from onnx_magic.engine.focusing import focused
+from onnx_magic.engine.generation.asking import generates
 from onnx_magic.engine.play_forms import form_of, random_arrays
+from onnx_magic.engine.play_texts import live_model, text_by_onnx, text_by_pytorch, text_plan
 from onnx_magic.engine.reference import reference_model, run_reference
 from onnx_magic.engine.timing import Stopwatch
 from onnx_magic.errors import FeedError, GraphFileError, OnnxMagicError, UsageError
@@ -40,7 +42,7 @@ _RELEASED = "PyTorch's side is missing: the model was released, or this folder w
 
 @dataclass(frozen=True, eq=False)
 class _Ran:
-    """What one backend made of an input, not decoded yet; `error` where it made nothing."""
+    """What one backend made of an input, not decoded yet; `error` where it made nothing, `text` where it generated."""
 
     name: str
     exported: ExportedModel
@@ -50,6 +52,10 @@ class _Ran:
     backend: str = "onnxruntime"
     provider: str = ""
     error: OnnxMagicError | None = None
+    text: RunResult | None = None
+
+
+_Backends: TypeAlias = list[tuple[str, "ExportedModel", Callable[[], Any]]]
 
 
 class Player:
@@ -59,6 +65,11 @@ class Player:
         exported: The exported model; its live source, while it is held, is PyTorch's side.
         provider: Execution provider of ONNX Runtime.
         variants: Variants to play beside it; all that the exported model has where there are none given.
+        asked: Generation options of `run`, for all runs that do not say otherwise.
+        full_text: Whether a generated text begins with its prompt.
+
+    Raises:
+        UsageError: generation options for a model that does not generate.
 
     Example:
         >>> played = Player(exported).run("I loved it")  # doctest: +SKIP
@@ -72,11 +83,15 @@ class Player:
         *,
         provider: str | None = None,
         variants: Mapping[str, ExportedModel] | None = None,
+        asked: Mapping[str, Any] | None = None,
+        full_text: bool = True,
     ) -> None:
         self.exported, self.provider = exported, provider
+        self._asked, self._full_text = dict(asked or {}), full_text
+        generates(exported.opened, {}, self._asked)  # refuses options that mean nothing here
         self._given = dict(variants or {})
         self.name = exported.name
-        self.form: PlayForm = form_of(exported)
+        self.form: PlayForm = form_of(exported, self._asked)
         self._ran: tuple[_Ran, ...] = ()
         self._latency: Latency | None = None
         self._compared: dict[Any, Comparison] = {}
@@ -107,22 +122,23 @@ class Player:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise FeedError("the file is no image that Pillow reads", fix="convert it to PNG or JPEG") from error
 
-    def run(self, inputs: Any, view: PlayView | None = None) -> Played:
+    def run(self, inputs: Any, view: PlayView | None = None, options: Mapping[str, Any] | None = None) -> Played:
         """The answers of all backends; one that fails says so in its place, and the others answer.
 
         Args:
             inputs: What `exported.run` takes.
-            view: What is looked at.
+            view: What is looked at; its top-k is how many tokens a generated text is drawn from.
+            options: Generation options, in place of those that were given first.
 
         Raises:
             FeedError: the inputs do not fit the graph.
             GraphFileError: the folder is gone.
-            UsageError: a top-k below 1.
+            UsageError: a top-k below 1, or an option that cannot be meant.
             OnnxMagicError: no backend answers; the first one's reason.
         """
         self.refuse_gone()
-        plan = build_feed(self.exported.opened, inputs)
-        ran = tuple(self._tried(name, exported, plan, run) for name, exported, run in self._backends(inputs, plan))
+        plan, backends = self._backends(inputs, view, {**self._asked, **(options or {})})
+        ran = tuple(self._tried(name, exported, plan, run) for name, exported, run in backends)
         if all(each.outputs is None for each in ran):
             raise next(each.error for each in ran if each.error is not None)
         latency = self._timed(ran, plan)
@@ -160,16 +176,22 @@ class Player:
                 fix="exported = %onnx_export model",
             )
 
-    def _backends(self, inputs: Any, plan: FeedPlan) -> list[tuple[str, ExportedModel, Callable[[], Any]]]:
-        """Name, whose folder decodes, and how it runs: a function that gives the fields of `_Ran`."""
+    def _backends(self, inputs: Any, view: PlayView | None, asked: Mapping[str, Any]) -> tuple[FeedPlan, _Backends]:
+        """What is fed; each backend's name, whose folder decodes, and what gives the fields of its `_Ran`."""
         own = self.exported
-        found: list[tuple[str, ExportedModel, Callable[[], Any]]] = []
-        if own.live is not None:
-            found.append((PYTORCH, own, lambda: self._run_pytorch(plan)))
-        found.append((ONNX_RUNTIME, own, lambda: self._run_onnx(own, plan)))
-        for name, variant in self._variants().items():
-            found.append((name, variant, functools.partial(self._run_variant, variant, inputs)))
-        return found
+        if generates(own.opened, inputs, asked):
+            plan, asked = text_plan(own.opened, inputs, {**asked, "top_k": view.top_k if view else None})
+            run_pytorch = functools.partial(self._write_pytorch, inputs, asked)
+            run_onnx, run_variant = (functools.partial(self._write_onnx, inputs, asked),) * 2
+        else:
+            plan = build_feed(own.opened, inputs)
+            run_pytorch = functools.partial(self._run_pytorch, plan)
+            run_onnx = functools.partial(self._run_onnx, plan)
+            run_variant = functools.partial(self._run_variant, inputs)
+        found: _Backends = [(PYTORCH, own, run_pytorch)] if own.live is not None else []
+        found.append((ONNX_RUNTIME, own, functools.partial(run_onnx, own)))
+        found += [(name, each, functools.partial(run_variant, each)) for name, each in self._variants().items()]
+        return plan, found
 
     def _variants(self) -> Mapping[str, ExportedModel]:
         """The variants beside this one, by name."""
@@ -184,15 +206,22 @@ class Player:
         seconds = time.perf_counter() - started
         return {"outputs": outputs, "seconds": seconds, "backend": "pytorch", "provider": str(flat.device)}
 
-    def _run_onnx(self, exported: ExportedModel, plan: FeedPlan) -> dict[str, Any]:
+    def _run_onnx(self, plan: FeedPlan, exported: ExportedModel) -> dict[str, Any]:
         session = exported.opened.session(self.provider)
         started = time.perf_counter()
         outputs = session.run(plan.arrays)
         seconds = time.perf_counter() - started
         return {"outputs": outputs, "seconds": seconds, "provider": session.provider, "plan": plan}
 
-    def _run_variant(self, variant: ExportedModel, inputs: Any) -> dict[str, Any]:
-        return self._run_onnx(variant, build_feed(variant.opened, inputs))
+    def _run_variant(self, inputs: Any, variant: ExportedModel) -> dict[str, Any]:
+        return self._run_onnx(build_feed(variant.opened, inputs), variant)
+
+    def _write_pytorch(self, inputs: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return _written(text_by_pytorch(self.exported, inputs, asked, self._full_text))
+
+    def _write_onnx(self, inputs: Any, asked: Mapping[str, Any], exported: ExportedModel) -> dict[str, Any]:
+        live = live_model(self.exported)
+        return _written(text_by_onnx(exported, inputs, asked, self._full_text, self.provider, live))
 
     def _tried(self, name: str, exported: ExportedModel, plan: FeedPlan, run: Callable[[], Any]) -> _Ran:
         try:
@@ -207,13 +236,11 @@ class Player:
         return _Ran(**{"name": name, "exported": exported, "plan": plan, **fields})
 
     def _timed(self, ran: tuple[_Ran, ...], plan: FeedPlan) -> Latency:
-        """Medians of a few runs where these are quick; else the time that each answer took."""
+        """Medians of a few runs where these are quick; else, and for texts, the time that each answer took."""
         answered = [each for each in ran if each.outputs is not None]
         shapes = {name: tuple(array.shape) for name, array in plan.arrays.items()}
-        first = tuple(
-            Timing(each.name, each.provider, None, each.seconds, each.seconds, each.seconds, 1) for each in answered
-        )
-        if sum(each.seconds for each in answered) > QUICK:
+        first = tuple(map(_timing, answered))
+        if any(each.text is not None for each in answered) or sum(each.seconds for each in answered) > QUICK:
             return Latency(first, shapes, warm=False)
         try:
             with stage("times"):
@@ -236,10 +263,7 @@ class Player:
         if ran.outputs is None or first is None or first.outputs is None:
             what, fix = (ran.error.what, ran.error.fix) if ran.error is not None else ("", "")
             return PlayedAnswer(ran.name, error=what, fix=fix)
-        decoded = decode_outputs(ran.exported.opened, ran.outputs, ran.plan, view.top_k)
-        result = RunResult(
-            ran.outputs, decoded, ran.backend, ran.provider, ran.seconds, ran.plan.notes, ran.plan.arrays
-        )
+        result = ran.text or _decoded(ran, ran.outputs, view.top_k)
         if ran is first:
             return PlayedAnswer(ran.name, result)
         at, rt = self._tolerances(view)
@@ -260,3 +284,20 @@ class Player:
             at if view.atol is None else dict.fromkeys(at, view.atol),
             rt if view.rtol is None else dict.fromkeys(rt, view.rtol),
         )
+
+
+def _decoded(ran: _Ran, outputs: Mapping[str, Array], top_k: int | None) -> RunResult:
+    decoded = decode_outputs(ran.exported.opened, outputs, ran.plan, top_k)
+    return RunResult(outputs, decoded, ran.backend, ran.provider, ran.seconds, ran.plan.notes, ran.plan.arrays)
+
+
+def _timing(ran: _Ran) -> Timing:
+    """One run's time, and how many tokens it gave."""
+    tokens = ran.text.tokens if ran.text is not None else 0
+    return Timing(ran.name, ran.provider, None, ran.seconds, ran.seconds, ran.seconds, 1, tokens)
+
+
+def _written(text: RunResult) -> dict[str, Any]:
+    """The fields of `_Ran` for a text that was generated."""
+    told = {"seconds": text.seconds, "backend": text.backend, "provider": text.provider}
+    return {"outputs": text.outputs, "text": text, **told}

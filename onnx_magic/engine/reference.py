@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.inputs import keyword_binding
+from onnx_magic.engine.precision import widened
 from onnx_magic.engine.sources import fingerprint_module, resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
 from onnx_magic.engine.tensors import to_arrays, to_tensors
@@ -53,6 +54,6 @@ def reference_model(opened: OpenedFolder, live: FlatModel | None, against: Any =
 
 
 def run_reference(flat: FlatModel, feed: Mapping[str, Array]) -> dict[str, Array]:
-    """What PyTorch gives for a feed: in eval mode, without gradients, the model left as it was."""
-    with preserved(flat.model), comparable_attention():
+    """What PyTorch gives for a feed: in eval mode, without gradients, bfloat16 widened, the model left as it was."""
+    with widened(flat.model), preserved(flat.model), comparable_attention():
         return to_arrays(flat.run(to_tensors(feed)))

@@ -16,6 +16,7 @@ from onnx_magic.engine.flat import FlatModel, bind_call
 from onnx_magic.engine.generation.asking import generates
 from onnx_magic.engine.generation.standing import GeneratorStandIn
 from onnx_magic.engine.inputs import keyword_binding
+from onnx_magic.engine.precision import as_narrow, narrow_notes
 from onnx_magic.engine.reference import reference_model, run_reference
 from onnx_magic.engine.sources import fingerprint_module
 from onnx_magic.engine.swapping import StandIn, SwappedCall, exported_fingerprint, refuse_other_model, swap_target
@@ -101,7 +102,7 @@ def compare_calls(
         comparisons.append(_compare(stand_in, f"call {number + 1}", call, feed, swapped))
     shown = ", ".join(map(str, other[:5])) + (", ..." if len(other) > 5 else "")
     notes = (f"the second run gave the model other inputs (call {shown}): differences are on the first run's inputs",)
-    return tuple(comparisons), notes if other else ()
+    return tuple(comparisons), (*(notes if other else ()), *narrow_notes(stand_in.exported, comparisons))
 
 
 def _compare(
@@ -123,6 +124,7 @@ def _compared(
     feed: Mapping[str, Array],
 ) -> Comparison:
     """With the tolerances of the export; a smaller variant's with what its own verdict allowed it."""
+    actual = as_narrow(actual, expected)
     atol, rtol = {**ATOL, **exported.validation.atol}, {**RTOL, **exported.validation.rtol}
     drift = exported.made.drift if exported.made is not None else None
     return compare_outputs(
@@ -184,7 +186,11 @@ def _replay(
         _pytorch_result(exported, stand_in.outputs_of(seen), plan, top_k, seen.seconds, model),
         _result(exported, last.outputs, plan, top_k, last.seconds, stand_in.session.provider),
         comparisons,
-        (*notes, *(note for note in stand_in.report.notes if stand_in.report.count)),
+        (
+            *notes,
+            *narrow_notes(exported, comparisons),
+            *(note for note in stand_in.report.notes if stand_in.report.count),
+        ),
     )
 
 

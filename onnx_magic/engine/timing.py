@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from onnx_magic.engine.flat import FlatModel
+from onnx_magic.engine.precision import widened
 from onnx_magic.engine.state import comparable_attention, preserved
 from onnx_magic.engine.tensors import to_tensors
 from onnx_magic.records.latency import Latency, Timing
@@ -75,23 +76,28 @@ class Stopwatch:
         Args:
             feed: Arrays as the graph takes them.
             runs: How many runs count; fewer, but at least 3, where they take long.
-            tensors: What PyTorch takes; the feed when not given.
+            tensors: What PyTorch takes, in the model's own dtype; the feed, and bfloat16 widened, when not given.
 
         Raises:
             FeedError: the graph does not take the feed.
             GraphFileError: ONNX Runtime does not load a graph, or a node of it fails.
         """
-        with self._callables(feed, to_tensors(feed) if tensors is None else tensors) as forms:
+        with self._callables(feed, tensors) as forms:
             seconds = _in_turns({name: run for name, (run, _) in forms.items()}, runs)
             timings = tuple(self._timing(name, forms[name][1], taken) for name, taken in seconds.items())
         return Latency(timings, {name: tuple(array.shape) for name, array in feed.items()})
 
     @contextlib.contextmanager
-    def _callables(self, feed: Mapping[str, Array], tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, _Form]]:
+    def _callables(
+        self, feed: Mapping[str, Array], tensors: Mapping[str, torch.Tensor] | None
+    ) -> Iterator[dict[str, _Form]]:
         """What is timed: by name, a function that runs it and the device or provider that does."""
         forms: dict[str, _Form] = {}
         with contextlib.ExitStack() as stack:
             if self.flat is not None:
+                if tensors is None:
+                    stack.enter_context(widened(self.flat.model))
+                    tensors = to_tensors(feed)
                 stack.enter_context(preserved(self.flat.model))
                 stack.enter_context(comparable_attention())
                 stack.enter_context(_torch_threads(self.threads))

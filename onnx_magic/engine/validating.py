@@ -28,8 +28,6 @@ from onnx_magic.records.results import Comparison, Validation
 from onnx_magic.runtime.sessions import Session, open_session
 
 if TYPE_CHECKING:
-    import torch
-
     from onnx_magic.engine.adapters.torch_export import Assumption
     from onnx_magic.engine.planning import Prepared
 
@@ -161,7 +159,7 @@ def validate(
     by_dtype = tolerances(atol, rtol)
     # PyTorch answers all cases before ONNX Runtime's threads exist: two idle pools spin, and slow each other down.
     asked, skipped = _references(prepared, cases(prepared.examples, assumptions))
-    session, checks, findings = open_checked(path, prepared.flat.model)
+    session, checks, findings = open_checked(path)
     findings += skipped
     tried: list[Tried] = []
     if session is not None:
@@ -178,23 +176,16 @@ def validate(
     )
 
 
-def open_checked(path: Path, model: torch.nn.Module) -> tuple[Session | None, dict[str, bool], list[Finding]]:
+def open_checked(path: Path) -> tuple[Session | None, dict[str, bool], list[Finding]]:
     """Check a file and open it: the session (`None` when ONNX Runtime refuses it), the checks, what they found."""
     checks, findings = check_file(path)
     try:
         session = Session(open_session(path))
     except OnnxMagicError as error:
         # The file still lies in a folder that will be gone.
-        fix = (
-            "%onnx_export model.float()  # ONNX Runtime has few bfloat16 kernels" if _is_bfloat16(model) else error.fix
-        )
-        refused = Finding("graph-refused", error.what.replace(str(path), path.name), fix=fix)
+        refused = Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix)
         return None, {**checks, "onnxruntime session": False}, [*findings, refused]
     return session, {**checks, "onnxruntime session": True}, findings
-
-
-def _is_bfloat16(model: torch.nn.Module) -> bool:
-    return any(str(parameter.dtype) == "torch.bfloat16" for parameter in model.parameters())
 
 
 def check_file(path: Path) -> tuple[dict[str, bool], list[Finding]]:

@@ -134,7 +134,8 @@ def playground(shell: InteractiveShell, values: dict[str, Any]) -> Any:
     Raises:
         FeedError: the model does not take `inputs`.
         GraphFileError: the folder is gone.
-        UsageError: there is no variant of that name, or a top-k below 1.
+        UsageError: there is no variant of that name, a top-k below 1, or generation options for a model that does not
+            generate.
     """
     from onnx_magic.engine.playing import Player
     from onnx_magic.exported import as_exported
@@ -144,7 +145,9 @@ def playground(shell: InteractiveShell, values: dict[str, Any]) -> Any:
 
     exported = as_exported(values["exported"])
     variants = named_variants(exported, values.get("variants", ()))
-    player = Player(exported, provider=values.get("provider"), variants=variants)
+    asked = {name: value for name, value in values.items() if name not in _OF_PLAY and value is not None}
+    full_text = values.get("full_text", True)
+    player = Player(exported, provider=values.get("provider"), variants=variants, asked=asked, full_text=full_text)
     draft = PlayDraft(player, lambda expression: _evaluated(shell, expression))
     for name in ("top_k", "atol", "rtol"):
         draft.choose(name, values.get(name))
@@ -157,6 +160,10 @@ def playground(shell: InteractiveShell, values: dict[str, Any]) -> Any:
     else:
         draft.run_filled({})
     return Playground(draft) if lives else draft.played
+
+
+_OF_PLAY = frozenset({"exported", "inputs", "top_k", "provider", "full_text", "atol", "rtol", "variants"})
+"""Options of `%onnx_play` that are not about how a text is generated; all others of `run` are."""
 
 
 def _evaluated(shell: InteractiveShell, expression: str) -> Any:

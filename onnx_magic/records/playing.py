@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from onnx_magic.records.latency import Latency
 from onnx_magic.records.results import Array, Comparison, OutputDiff, RunResult, SideBySide, VariantAnswer
 
-FieldKind: TypeAlias = Literal["line", "lines", "image", "expression", "size"]
-"""One line of text; several lines; an image's path or upload; a Python expression; a whole number."""
+FieldKind: TypeAlias = Literal["line", "lines", "image", "expression", "size", "option"]
+"""A line of text; several; an image's path or upload; a Python expression; a whole number; an option of `run`."""
 
 FormKind: TypeAlias = Literal["texts", "question", "choices", "image", "arrays"]
 

@@ -12,7 +12,7 @@ from onnx_magic.display.wording import shown
 from onnx_magic.errors import OnnxMagicError, UsageError
 from onnx_magic.option_values import parse_int, parse_tolerance
 from onnx_magic.records.playing import Played, PlayView
-from onnx_magic.widgets.play_inputs import Backends, Evaluate, FieldError, Filled, filled_of, inputs_of
+from onnx_magic.widgets.play_inputs import Backends, Evaluate, FieldError, Filled, filled_of, inputs_of, options_of
 
 _AGAIN = "exported.run(panel.inputs) in a cell shows where"
 
@@ -109,7 +109,7 @@ class PlayDraft:
         return self.problem is None
 
     def _run(self, inputs: Any) -> None:
-        played = self.backends.run(inputs, self.view)
+        played = self.backends.run(inputs, self.view, options_of(self.backends.form, self.filled))
         output = self.view.output if self.view.output in played.outputs else next(iter(played.outputs), "")
         sample = self.view.sample if self.view.sample < played.samples else 0
         view = dataclasses.replace(self.view, output=output, sample=sample)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, get_args
 
+from onnx_magic import options
 from onnx_magic.display.wording import plural, shown
 from onnx_magic.errors import FeedError, OnnxMagicError
 from onnx_magic.records.playing import Played, PlayForm, PlayView
@@ -31,8 +32,8 @@ class Backends(Protocol):
     def sample_inputs(self) -> Any:
         """An input to begin with where the form cannot hold one."""
 
-    def run(self, inputs: Any, view: PlayView | None = None) -> Played:
-        """The answers of all backends."""
+    def run(self, inputs: Any, view: PlayView | None = None, options: Mapping[str, Any] | None = None) -> Played:
+        """The answers of all backends; `options` are those of the form."""
 
     def look(self, view: PlayView | None = None) -> Played:
         """The last answers, looked at in another way."""
@@ -60,6 +61,28 @@ def inputs_of(backends: Backends, filled: Filled, evaluate: Evaluate, upload: by
         FeedError: the image or the sizes cannot be had.
     """
     return _MAKERS[backends.form.kind](backends, filled, evaluate, upload)
+
+
+def options_of(form: PlayForm, filled: Filled) -> dict[str, Any]:
+    """The options of `run` that the form asks for; None where a field is empty.
+
+    Raises:
+        FieldError: one that cannot be read.
+
+    Example:
+        >>> options_of(PlayForm("texts", (PlayField("seed", "seed", "option"),)), {"seed": "7"})
+        {'seed': 7}
+    """
+    found: dict[str, Any] = {}
+    for field in form.fields:
+        if field.kind == "option":
+            text = filled.get(field.name, "").strip()
+            annotation, example = _OPTIONS[field.name]
+            try:
+                found[field.name] = get_args(annotation)[1].parse(text[:24]) if text else None
+            except ValueError as error:
+                raise FieldError(field.name, f"{field.label}: {error}", fix=f"{field.name}={example}") from error
+    return found
 
 
 def filled_of(form: PlayForm, inputs: Any) -> dict[str, str] | None:
@@ -158,6 +181,13 @@ def _whole(place: str, label: str, text: str) -> int:
         raise FieldError(place, f"{label} cannot be {shown(text)!r}: expected a whole number", fix=f"{label} = 2")
     return int(text)
 
+
+_OPTIONS: Mapping[str, tuple[Any, str]] = {
+    "max_new_tokens": (options.MaxNewTokens, "40"),
+    "temperature": (options.Temperature, "0.7"),
+    "seed": (options.Seed, "0"),
+}
+"""The options that a form asks for → how `run` reads them, and an example."""
 
 _MAKERS: Mapping[str, Callable[[Backends, Filled, Evaluate, bytes | None], Any]] = {
     "texts": _texts,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_magic.display.bundles import bundle
+from onnx_magic.display.growing import GENERATE
 from onnx_magic.display.html import html
 from onnx_magic.display.playing import panel_blocks
 from onnx_magic.display.values import brief
@@ -55,7 +56,8 @@ class Playground:
         self._static: list[Any] = []
         self._kept: dict[str, str] = {}
         self._took, self._stale = 0.0, False
-        self._pieces, self._sent = "", 0.0
+        self._pieces: dict[int, str] = {}
+        self._sent = 0.0
         form = draft.backends.form
         fields = [{**dataclasses.asdict(field), "label": shown(field.label, 80)} for field in form.fields]
         self.widget = _view_class()(
@@ -190,7 +192,7 @@ class Playground:
                 work()
         finally:
             self.widget.busy = ""
-            self._pieces = self.widget.stream = ""
+            self._pieces, self.widget.stream = {}, ""
 
     def _refresh(self) -> None:
         """Send the view what is so now, and what a saved notebook keeps to its place."""
@@ -219,14 +221,14 @@ class Playground:
 
     def _hear(self, event: Event) -> None:
         """Show which backend is running, and the text that it writes so far."""
-        if isinstance(event, StageStarted):
-            self._pieces = ""
+        if isinstance(event, StageStarted) and event.name != GENERATE:
+            self._pieces = {}
             self.widget.busy = f"running {event.name}"
         elif isinstance(event, Token):
-            self._pieces += event.text
+            self._pieces[event.row] = self._pieces.get(event.row, "") + event.text
             if time.monotonic() - self._sent > _PIECES:
                 self._sent = time.monotonic()
-                self.widget.stream = self._pieces
+                self.widget.stream = "\n".join(text for _, text in sorted(self._pieces.items()))
 
     def _on_message(self, _: Any, content: Any, buffers: Sequence[Any]) -> None:
         """Do what the view asked for. What goes wrong is shown there: a front end has nobody else to tell."""

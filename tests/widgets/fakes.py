@@ -17,6 +17,16 @@ FORMS = {
     "texts": PlayForm(
         "texts", (PlayField("text", "text", "lines", "one\ntwo"), PlayField("second", "second", "lines"))
     ),
+    "generated": PlayForm(
+        "texts",
+        (
+            PlayField("text", "text", "lines", "Once"),
+            PlayField("max_new_tokens", "max_new_tokens", "option", "8"),
+            PlayField("temperature", "temperature", "option"),
+            PlayField("seed", "seed", "option"),
+        ),
+        streams=True,
+    ),
     "question": PlayForm("question", (PlayField("question", "q", "line", "Who?"), PlayField("context", "c", "lines"))),
     "choices": PlayForm(
         "choices", (PlayField("prompt", "p", "line", "It"), PlayField("choices", "c", "lines", "a\nb"))
@@ -41,6 +51,7 @@ class FakeBackends:
     def __init__(self, kind: str = "texts") -> None:
         self.form = FORMS[kind]
         self.ran: list[Any] = []
+        self.options: dict[str, Any] = {}
         self.looked: list[PlayView] = []
         self.fail: BaseException | None = None
         self.labels = ("GOOD", "<img src=x onerror=alert(1)>")
@@ -56,10 +67,11 @@ class FakeBackends:
     def sample_inputs(self) -> Any:
         return "noise"
 
-    def run(self, inputs: Any, view: PlayView | None = None) -> Played:
+    def run(self, inputs: Any, view: PlayView | None = None, options: Mapping[str, Any] | None = None) -> Played:
         if self.fail is not None:
             raise self.fail
         self.ran.append(inputs)
+        self.options = dict(options or {})
         for name in ("PyTorch", "ONNX Runtime"):
             with stage(name):
                 emit(Token(f"{name} says "))

@@ -52,7 +52,7 @@ def prove_part(
         The verdict. Nothing is raised for a broken graph: it is what was to be found out.
     """
     by_dtype = tolerances(atol, rtol)
-    session, checks, findings = open_checked(path, prepared.flat.model)
+    session, checks, findings = open_checked(path)
     tried = list(_walk(session, prepared, walk, by_dtype)) if session is not None else []
     # That a position table ends is known from the config; ranges that tracing made up of its own sizes are no news.
     findings += judge(graph, prepared, tried, {}, wrong=_wrong)

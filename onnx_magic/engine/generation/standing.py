@@ -12,6 +12,7 @@ import numpy as np
 from onnx_magic.engine.capturing import arguments_by_name
 from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
 from onnx_magic.engine.generation.hosting import answering_of, standing_in
+from onnx_magic.engine.precision import as_narrow, narrow_notes
 from onnx_magic.engine.tensors import to_arrays
 from onnx_magic.engine.watching import KEPT_CALLS, ModuleCall
 from onnx_magic.errors import OnnxMagicError, SwapError
@@ -101,11 +102,12 @@ class GeneratorStandIn:
             feed = _tokens(arguments_by_name(self.signature, call.args, call.kwargs))
             if not _same(feed, other.feed):
                 note = f"the tokens of the two runs part before step {number}: the logits of {number - 1} are compared"
-                return tuple(found), (note,)
+                return tuple(found), (note, *narrow_notes(exported, found))
             expected = _logits(call.outputs)
             label, task = f"step {number}", exported.task
-            found.append(compare_outputs(label, expected, other.outputs, feed, task=task, atol=atol, rtol=rtol))
-        return tuple(found), ()
+            actual = as_narrow(other.outputs, expected)
+            found.append(compare_outputs(label, expected, actual, feed, task=task, atol=atol, rtol=rtol))
+        return tuple(found), narrow_notes(exported, found)
 
 
 def _tokens(given: Mapping[str, Any]) -> dict[str, Array]:

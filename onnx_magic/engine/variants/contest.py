@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.flat import FlatModel
+from onnx_magic.engine.precision import widened
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.reference import reference_model
 from onnx_magic.engine.variants.benchmarking import measure
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 COMPILED = "PyTorch compiled"
 MOST_ROUNDS = 1000
+WIDE_SIDE = f"{PYTORCH} was measured in float32, as the graphs are: the model itself is bfloat16"
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,11 @@ def run_contest(
     with quiet(Log()), tempfile.TemporaryDirectory() as place:
         flat, why = _torch_side(opened, live, request.against)
         settings = Settings(request.provider, threads, request.inter_op)
-        entries = make_entries(opened, variants, flat, feeds, settings, Path(place), kinds)
-        # A kernel that is killed leaves the folder: what it held, the weights too, is gone by then.
-        measured = measure(opened.name, entries, loads, request.rounds, lambda: _empty(Path(place)))
+        with widened(flat.model) if flat is not None else contextlib.nullcontext(False) as was_narrow:
+            entries = make_entries(opened, variants, flat, feeds, settings, Path(place), kinds)
+            # A kernel that is killed leaves the folder: what it held, the weights too, is gone by then.
+            measured = measure(opened.name, entries, loads, request.rounds, lambda: _empty(Path(place)))
+    why = (*why, WIDE_SIDE) if was_narrow else why
     return replace(measured, notes=(*measured.notes, *why))
 
 

@@ -36,13 +36,17 @@ function render({ model, el }) {
     return make('input', { type: 'text', spellcheck: 'false', autocomplete: 'off', autocapitalize: 'off', ...attributes });
   }
 
+  function isShort(field) {
+    return field.kind === 'size' || field.kind === 'option';
+  }
+
   function control(field) {
     if (field.kind === 'lines') {
       const box = make('textarea', { rows: '2', spellcheck: 'false' });
       box.addEventListener('input', () => fit(box));
       return box;
     }
-    if (field.kind === 'size') return line({ inputmode: 'numeric', size: '6', class: 'short' });
+    if (isShort(field)) return line({ inputmode: field.name === 'temperature' ? 'decimal' : 'numeric', size: '6', class: 'short' });
     return line(field.kind === 'expression' ? { class: 'code' } : {});
   }
 
@@ -54,7 +58,7 @@ function render({ model, el }) {
   for (const field of form.fields) {
     const element = control(field);
     fields.set(field.name, element);
-    const filled = labelled(field.name, field.label, element, field.hint, field.kind !== 'size');
+    const filled = labelled(field.name, field.label, element, field.hint, !isShort(field));
     inputs.append(field.optional ? make('details', { class: 'wide' }, make('summary', {}, `with a ${field.label}`), filled) : filled);
     element.addEventListener('input', () => typed(field));
     element.addEventListener('keydown', (event) => entered(event, field));
@@ -190,6 +194,7 @@ function render({ model, el }) {
     const numbers = Array.from({ length: Math.min(samples, 1000) }, (_, n) => ({ value: String(n), label: String(n) }));
     options(chosen.get('sample'), numbers, now.sample);
     sample.hidden = samples < 2;
+    topK.hidden = form.streams; // of a text it says what tokens are drawn from: nothing to look at
     for (const name of ['top_k', 'atol', 'rtol']) {
       if (model.get('problem').place !== name && chosen.get(name) !== document.activeElement) chosen.get(name).value = now[name] ?? '';
     }
