@@ -52,8 +52,9 @@ def diff_output(
         name: The output.
         expected: PyTorch's values.
         actual: ONNX Runtime's values.
-        atol: Absolute tolerance by dtype; ATOL's is for values around 1, and grows with larger outputs (`noise_scale`).
-        rtol: Relative tolerance by dtype.
+        atol: Absolute tolerance by dtype; one by the output's name goes before it. ATOL's is for values around 1, and
+            grows with larger outputs (`noise_scale`).
+        rtol: Relative tolerance, likewise.
         counted: Boolean mask over the leading axes: positions that count. Padded positions hold what no reader may use.
         closeup: Whether to keep a small picture of the difference and a few values.
 
@@ -62,8 +63,8 @@ def diff_output(
         False
     """
     dtype = dtype_name(expected)
-    at, rt = atol.get(dtype, 0.0), rtol.get(dtype, 0.0)
-    if at == ATOL.get(dtype):
+    at, rt = atol.get(name, atol.get(dtype, 0.0)), rtol.get(name, rtol.get(dtype, 0.0))
+    if name not in atol and at == ATOL.get(dtype):
         at *= noise_scale(expected)
     same_kind = expected.shape == actual.shape and dtype == dtype_name(actual)
     nan = float("nan")
@@ -153,8 +154,8 @@ def compare_outputs(
         actual: ONNX Runtime's outputs.
         feed: What both were fed.
         task: The task, where it has an answer to compare.
-        atol: Absolute tolerance by dtype.
-        rtol: Relative tolerance by dtype.
+        atol: Absolute tolerance by dtype; one by an output's name goes before it.
+        rtol: Relative tolerance, likewise.
         drift: What a smaller variant may be off by, in place of the two: this share of the output's root mean square,
             and of the value.
         closeup: Whether each OutputDiff keeps a closeup: for what a person looks at, not for the verdict's tables.

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from onnx_magic.engine.capturing import CapturedCalls
+from onnx_magic.engine.comparing import ATOL, RTOL
 from onnx_magic.engine.tensors import dtype_name
 from onnx_magic.records.findings import Finding
-from onnx_magic.records.results import Comparison
+from onnx_magic.records.results import Comparison, Validation
 
 if TYPE_CHECKING:
     import torch
@@ -171,6 +172,23 @@ def as_narrow(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> dic
         else array
         for name, array in actual.items()
     }
+
+
+def narrow_tolerances(
+    expected: Mapping[str, Array], validation: Validation
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The export's tolerances by dtype, and by name for outputs in which PyTorch ran in bfloat16.
+
+    What bfloat16 loses inside a model grows with its values: a tiny llama whose logits have a root mean square of 5.3
+    is off by 0.43 from itself in float32. So the absolute tolerance is the table's times this size, where it is over 1.
+    """
+    atol, rtol = {**ATOL, **validation.atol}, {**RTOL, **validation.rtol}
+    for name, array in expected.items():
+        if dtype_name(array) == NARROW:
+            size = float(np.sqrt(np.square(array.astype(np.float32)).mean())) if array.size else 0.0
+            atol[name] = max(ATOL[NARROW], validation.atol.get(NARROW, 0.0)) * (size if size > 1 else 1.0)
+            rtol[name] = max(RTOL[NARROW], validation.rtol.get(NARROW, 0.0))
+    return atol, rtol
 
 
 def narrow_notes(exported: ExportedModel, comparisons: Sequence[Comparison]) -> tuple[str, ...]:

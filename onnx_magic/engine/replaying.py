@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
+from onnx_magic.engine.comparing import compare_outputs
 from onnx_magic.engine.flat import FlatModel, bind_call
 from onnx_magic.engine.generation.asking import generates
 from onnx_magic.engine.generation.standing import GeneratorStandIn
 from onnx_magic.engine.inputs import keyword_binding
-from onnx_magic.engine.precision import as_narrow, narrow_notes
+from onnx_magic.engine.precision import as_narrow, narrow_notes, narrow_tolerances
 from onnx_magic.engine.reference import reference_model, run_reference
 from onnx_magic.engine.sources import fingerprint_module
 from onnx_magic.engine.swapping import StandIn, SwappedCall, exported_fingerprint, refuse_other_model, swap_target
@@ -125,7 +125,7 @@ def _compared(
 ) -> Comparison:
     """With the tolerances of the export; a smaller variant's with what its own verdict allowed it."""
     actual = as_narrow(actual, expected)
-    atol, rtol = {**ATOL, **exported.validation.atol}, {**RTOL, **exported.validation.rtol}
+    atol, rtol = narrow_tolerances(expected, exported.validation)
     drift = exported.made.drift if exported.made is not None else None
     return compare_outputs(
         label, expected, actual, feed, task=exported.task, atol=atol, rtol=rtol, drift=drift, closeup=True

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 import onnx_magic
-from onnx_magic.engine.comparing import compare_outputs
-from onnx_magic.engine.precision import as_narrow, widened
+from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
+from onnx_magic.engine.precision import as_narrow, narrow_tolerances, widened
 from onnx_magic.engine.replaying import both_answers, compare_calls, replayed
 from onnx_magic.engine.swapping import stand_in_for
 from onnx_magic.engine.watching import watch_modules
 from onnx_magic.errors import InputsError
+from onnx_magic.records.results import Validation
 
 PROMPT = [[5, 17, 40, 3, 99, 23]]
 
@@ -193,6 +194,15 @@ def test_an_export_that_fails_gives_the_weights_back(tmp_path: Path) -> None:
 def test_a_wrong_value_fails_at_bfloat16_too() -> None:
     exact = np.float32([[1.003, -2.004, 30.01]])
     expected = {"y": exact.astype(ml_dtypes.bfloat16)}
-    for actual, passes in (({"y": exact}, True), ({"y": exact * 1.3}, False), ({"y": exact.astype(np.float64)}, False)):
-        assert compare_outputs("one", expected, as_narrow(actual, expected), {}).passed is passes
+    for actual, passes in (
+        ({"y": exact}, True),
+        ({"y": exact + np.float32(0.5)}, True),  # within 0.1 of its size, 17: so much a model in bfloat16 may lose
+        ({"y": exact + np.float32(3)}, False),
+        ({"y": exact * np.float32(1.3)}, False),
+        ({"y": exact.astype(np.float64)}, False),
+    ):
+        atol, rtol = narrow_tolerances(expected, Validation())
+        found = compare_outputs("one", expected, as_narrow(actual, expected), {}, atol=atol, rtol=rtol)
+        assert found.passed is passes
     assert not compare_outputs("one", expected, {"y": exact}, {}).passed, "elsewhere another dtype is a failure"
+    assert narrow_tolerances({"y": exact}, Validation()) == (dict(ATOL), dict(RTOL)), "float32 keeps its own"
