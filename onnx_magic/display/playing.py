@@ -11,6 +11,7 @@ from onnx_magic.display.closeups import Look, closeup_blocks
 from onnx_magic.display.comparison import diffs_table
 from onnx_magic.display.latency import latency_blocks
 from onnx_magic.display.marking import NOWHERE, row_cells
+from onnx_magic.display.play_texts import are_texts, rate_blocks, text_answers, tokens_agree
 from onnx_magic.display.side_by_side import TOP_K
 from onnx_magic.display.values import first_values
 from onnx_magic.display.verdict import measured
@@ -28,16 +29,18 @@ def played_blocks(played: Played) -> Blocks:
 
 
 def panel_blocks(played: Played, view: PlayView) -> dict[str, Blocks]:
-    """What the live panel shows, by part: `answers`, `times`, `tensor`.
+    """What the live panel shows, by part: `answers`, `times`, `tensor`; of texts no tensor: answers show their tokens.
 
     Args:
         played: The answers.
         view: What is looked at: the sample whose answers are shown, the output that is shown closely.
     """
+    texts = are_texts(played)
+    times = [] if played.latency is None else rate_blocks(played.latency) if texts else latency_blocks(played.latency)
     return {
         "answers": [*_head(played), *_answers(played, view.sample, view.top_k)],
-        "times": latency_blocks(played.latency) if played.latency is not None else [],
-        "tensor": tensor_blocks(played, view),
+        "times": times,
+        "tensor": [] if texts else tensor_blocks(played, view),
     }
 
 
@@ -62,6 +65,8 @@ def _head(played: Played) -> list[Block]:
     first = next((answer.name for answer in played.answers if answer.result is not None), "")
     wrong = [answer for answer in compared if not answer.comparison]
     measures = measured([answer.comparison for answer in compared if answer.comparison is not None])
+    if are_texts(played):  # a difference of token numbers means nothing
+        measures = "" if wrong else tokens_agree(compared)
     if wrong:
         names = " and ".join(answer.name for answer in wrong)
         blocks.append(Verdict("bad", "differs", f"{names} from {first}{measures}"))
@@ -76,6 +81,8 @@ def _head(played: Played) -> list[Block]:
 def _answers(played: Played, sample: int | None, top_k: int | None = None) -> list[Block]:
     """A column per backend, a row per answer; of one sample or of all. Where nothing is decoded, a row per output."""
     answered = [answer for answer in played.answers if answer.result is not None]
+    if are_texts(played):
+        return [text_answers(played, sample)]
     if any(answer.result is not None and answer.result.decoded is None for answer in answered):
         rows = _output_rows(answered, played, sample, top_k)
         return [_columns("outputs of the backends", ["output"], answered, rows)]

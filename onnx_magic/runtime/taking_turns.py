@@ -139,7 +139,18 @@ def serve(make: Callable[[Mapping[str, Any]], Contestant]) -> None:
             else:
                 answer(_turn(contestant, told))
         except Exception as error:  # whatever a model raises is an answer too: the others go on
-            answer({"error": getattr(error, "what", "") or f"{type(error).__name__}: {error}"})
+            answer({"error": told_error(error)})
+
+
+def told_error(error: Exception) -> str:
+    """What was raised, on one line of at most 300 characters.
+
+    Example:
+        >>> told_error(ValueError("no such\\n  shape"))
+        'ValueError: no such shape'
+    """
+    text = str(getattr(error, "what", "")) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def _turn(contestant: Contestant, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ ORTOptimizer.from_pretrained(model).optimize(save_dir=sys.argv[2], optimization_
 """
 
 GRID = ((1, 32), (1, 128), (8, 32), (8, 128))
-SENTIMENT = ("int8", "int8-static", "int8-static 0.99", "uint8", "fp16", "q4", "q4f16", "optimized")
+SENTIMENT = ("int8", "int8-static", "int8-static 0.99", "int8-static 1.0", "uint8", "fp16", "q4", "q4f16", "optimized")
 
 
 def minilm() -> str:
@@ -154,7 +154,7 @@ def changed_answers(folder: Path) -> None:
 
     tests, others = snippets()
     random = np.random.default_rng(5)
-    calibration = [others[i] for i in random.permutation(len(others))[:512]]
+    calibration = [others[i] for i in random.permutation(len(others))[:1024]]
     model = str(ROOT / "notebooks" / "models" / "sentiment-mini")
     exported = onnx_magic.export(model, output=folder / "sentiment-onnx")
     expected = labels(exported, tests)
@@ -165,7 +165,7 @@ def changed_answers(folder: Path) -> None:
             made = exported.optimize()
         else:
             mode, _, accuracy = name.partition(" ")
-            data: dict[str, Any] = {"data": calibration, "samples": 512} if "static" in mode else {}
+            data: dict[str, Any] = {"data": calibration, "samples": 1024} if "static" in mode else {}
             if accuracy:
                 data["accuracy"] = float(accuracy)
             made = exported.quantize(mode, overwrite=True, **data)

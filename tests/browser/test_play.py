@@ -192,3 +192,50 @@ def test_dark_and_narrow(play: Any) -> None:
     panel.get_by_role("alert").filter(has_text="the text is empty").wait_for()
     shoot(page, "play_dark_500.png")
     assert complaints(watched) == []
+
+
+@pytest.fixture
+def teller(run_notebook: Callable[..., Any], tmp_path: Path) -> Any:
+    """The panel of a decoder: `(watched page, panel)`."""
+    model = Path(__file__).parents[2] / "notebooks" / "models" / "fairy-tales-mini"
+    watched = run_notebook(
+        "%load_ext onnx_magic",
+        f"exported = %onnx_export {str(model)!r} output={str(tmp_path / 'tales')!r} validate=no;",
+        "panel = %onnx_play exported max_new_tokens=30",
+    )
+    panel = watched.page.locator(".onnx-magic-play")
+    panel.locator(".answers table").wait_for(timeout=90_000)
+    return watched, panel
+
+
+def test_a_text_grows_and_both_backends_write_the_same(teller: Any) -> None:
+    watched, panel = teller
+    page = watched.page
+    assert panel.get_by_label("max_new_tokens").input_value() == "30"
+    assert panel.get_by_label("top-k").is_hidden() and panel.get_by_label("output tensor").is_hidden()
+    panel.get_by_label("max_new_tokens").fill("120")
+    text = panel.get_by_label("text", exact=True)
+    before = panel.locator(".answers").inner_text()
+    text.fill("The king and the")
+    page.wait_for_timeout(1200)
+    assert panel.locator(".answers").inner_text() == before, "it waits for Enter"
+    page.evaluate(
+        "() => { const pre = document.querySelector('.onnx-magic-play .stream'); window.grown = [];"
+        " new MutationObserver(() => window.grown.push(pre.textContent)).observe(pre, {childList: true}); }"
+    )
+    text.press("Enter")
+    panel.locator(".answers", has_text="The king and the").wait_for(timeout=60_000)
+    settled(panel)
+    sizes = [len(piece) for piece in page.evaluate("() => window.grown") if piece]
+    assert len(set(sizes)) > 3, "it was seen growing"
+    texts = panel.locator(".answers tbody td").all_inner_texts()
+    assert len(texts) == 2 and texts[0] == texts[1] and len(texts[0]) > 200, "whole, and the same"
+    assert "120 tokens, all the same" in panel.locator(".answers").inner_text()
+    assert "tokens/s" in panel.locator(".times").inner_text()
+    panel.scroll_into_view_if_needed()
+    shoot(page, "play_text.png")
+    panel.get_by_label("temperature").fill("hot")
+    panel.get_by_label("temperature").press("Enter")
+    panel.get_by_role("alert").filter(has_text="temperature").wait_for()
+    assert panel.locator(".results.stale").count() == 1
+    assert complaints(watched) == []

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import onnx_magic
-from onnx_magic.engine import converting
+from onnx_magic.engine import converting, validating
 from onnx_magic.errors import ExportError, StorageError
 
 ROW = torch.arange(6.0).reshape(2, 3)
@@ -191,7 +191,7 @@ def test_an_interrupt_leaves_what_stood(workdir: Path, monkeypatch: pytest.Monke
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(converting, "validate", interrupted)
+    monkeypatch.setattr(validating, "open_checked", interrupted)
     with pytest.raises(KeyboardInterrupt):
         onnx_magic.export(model, inputs=ROW, output="out")
     assert [path.name for path in workdir.iterdir()] == ["out"]

@@ -14,6 +14,7 @@ import pytest
 import onnx_magic
 from onnx_magic.engine.playing import Player
 from onnx_magic.errors import FeedError, GraphFileError, UsageError
+from onnx_magic.events import StageStarted, Token, listening
 from onnx_magic.exported import ExportedModel
 from onnx_magic.records.playing import PlayView
 from onnx_magic.records.results import RunResult, SideBySide
@@ -27,6 +28,13 @@ def held(tiny_bert: Callable[..., Any], tiny_tokenizer: Any, tmp_path_factory: p
     tiny_bert("SequenceClassification", num_labels=2, id2label=labels).save_pretrained(home / "tiny")
     tiny_tokenizer.save_pretrained(home / "tiny")
     return onnx_magic.export(str(home / "tiny"), output=home / "exported", validate=False)
+
+
+@pytest.fixture(scope="module")
+def teller(writer: Any, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+    """An exported decoder whose live model is held."""
+    folder = tmp_path_factory.mktemp("teller") / "exported"
+    return onnx_magic.export(writer.folder.parent / "writer", output=folder, validate=False)
 
 
 @pytest.fixture
@@ -208,3 +216,74 @@ def test_forms_and_samples_by_task(
     assert player.form.kind == kind and [field.name for field in player.form.fields] == names
     played = player.run(inputs_of(player, {f.name: f.value for f in player.form.fields}, eval))
     assert played.result and played.answers[1].result is not None and played.answers[1].result.decoded
+
+
+def texts_of(played: Any) -> list[Any]:
+    return [answer.result.decoded for answer in played.answers]
+
+
+def test_a_generator_goes_on_with_a_text_on_both_backends(teller: ExportedModel) -> None:
+    player = Player(teller, asked={"max_new_tokens": 9})
+    assert player.form.streams and player.form.kind == "texts"
+    fields = {field.name: field.value for field in player.form.fields}
+    assert fields == {"text": "Once upon a time", "max_new_tokens": "9", "temperature": "", "seed": ""}
+    grown: dict[str, str] = {}
+
+    def hear(event: Any) -> None:
+        if isinstance(event, StageStarted) and event.name != "generate":
+            grown[event.name] = ""
+        elif isinstance(event, Token):
+            grown[list(grown)[-1]] += event.text
+
+    with listening(hear):
+        played = player.run("the one")
+    expected = teller.run("the one", max_new_tokens=9)
+    assert texts_of(played) == [expected.decoded] * 2 and played.answers[1].comparison
+    assert {f"the one{text}" for text in grown.values()} == {expected.decoded[0]["generated_text"]}
+    assert list(grown) == ["PyTorch", "ONNX Runtime"], "both grow, piece by piece"
+    assert played.latency is not None and all(t.tokens == 9 and t.tokens_per_second > 0 for t in played.latency.timings)
+    assert teller.source is not None and not teller.source.model.training
+    shorter = player.run("the one", None, {"max_new_tokens": 3})
+    assert [answer.result.tokens for answer in shorter.answers if answer.result] == [3, 3]
+
+
+def test_what_is_drawn_is_drawn_alike(teller: ExportedModel) -> None:
+    player = Player(teller)
+    played = player.run(["the one", "on"], None, {"max_new_tokens": 8, "temperature": 1.5})
+    assert played.answers[1].comparison and played.samples == 2 and "every backend draws with seed=" in played.notes[0]
+    seeds = [texts_of(player.run("the one", None, {"max_new_tokens": 8, "seed": seed})) for seed in (1, 1, 2)]
+    assert seeds[0] == seeds[1] != seeds[2] and seeds[2][0] == seeds[2][1]
+    greedy = texts_of(player.run("the one", None, {"max_new_tokens": 8}))
+    top = texts_of(player.run("the one", PlayView(top_k=1), {"max_new_tokens": 8}))
+    assert top == greedy, "of one token there is nothing to draw"
+
+
+def test_weights_that_changed_are_told_by_their_text(teller: ExportedModel) -> None:
+    """The negative control: another model's text is not called the same."""
+    import torch
+
+    assert teller.source is not None
+    weight = next(teller.source.model.parameters())
+    before = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight.add_(torch.randn(weight.shape))
+        played = Player(teller).run("the one", None, {"max_new_tokens": 4})
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+    assert "changed since the export" in played.answers[0].error and played.answers[1].result is not None
+
+
+def test_options_that_mean_nothing_are_refused(held: ExportedModel, teller: ExportedModel) -> None:
+    with pytest.raises(UsageError, match="max_new_tokens is for models that generate"):
+        Player(held, asked={"max_new_tokens": 3})
+    with pytest.raises(UsageError, match="max_new_tokens is 0"):
+        Player(teller).run("the one", None, {"max_new_tokens": 0})
+    with pytest.raises(FeedError):
+        Player(teller).run("", None, {})
+
+
+def test_a_loaded_generator_writes_alone(teller: ExportedModel) -> None:
+    played = Player(onnx_magic.load(teller.path)).run("the one", None, {"max_new_tokens": 3})
+    assert [answer.name for answer in played.answers] == ["ONNX Runtime"] and "was released" in played.notes[-1]

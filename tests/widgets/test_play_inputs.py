@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from onnx_magic.errors import FeedError
+from onnx_magic.widgets.play_draft import PlayDraft
 from onnx_magic.widgets.play_inputs import FieldError, filled_of, inputs_of
 
 from .fakes import FORMS, FakeBackends
@@ -73,3 +74,22 @@ def test_an_upload_is_read_as_an_image() -> None:
 @pytest.mark.parametrize("inputs", [{"x": 1}, ["a", 1], "two\nlines", [], [""], None, ("a", 1)])
 def test_what_the_form_cannot_hold_is_not_put_in_it(inputs: Any) -> None:
     assert filled_of(FORMS["texts"], inputs) is None
+
+
+def test_options_are_read_as_run_reads_them() -> None:
+    backends = FakeBackends("generated")
+    draft = PlayDraft(backends, eval)
+    draft.run_filled({"temperature": "0.5", "seed": " 7 "})
+    assert backends.ran == ["Once"] and backends.options == {"max_new_tokens": 8, "temperature": 0.5, "seed": 7}
+    draft.run_inputs({"input_ids": [[1]]})
+    assert backends.options["seed"] == 7, "they hold for what Python runs too"
+    draft.run_filled({"temperature": "", "seed": "", "max_new_tokens": ""})
+    assert backends.options == {"max_new_tokens": None, "temperature": None, "seed": None}
+
+
+@pytest.mark.parametrize(("name", "text"), [("max_new_tokens", "many"), ("temperature", "hot"), ("seed", "1.5")])
+def test_an_option_that_cannot_be_read_is_said_at_its_place(name: str, text: str) -> None:
+    backends = FakeBackends("generated")
+    with pytest.raises(FieldError) as caught:
+        PlayDraft(backends, eval).run_filled({name: text})
+    assert caught.value.place == name and caught.value.fix.startswith(f"{name}=") and not backends.ran

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnx_magic.runtime.folder import OpenedFolder
 
 BATCH, LENGTH, PAST = "batch_size", "sequence_length", "past_sequence_length"
+READ = "encoder_sequence_length"
 SEED = 11
 
 PLAIN = "ONNX Runtime"
@@ -86,6 +87,7 @@ def make_loads(
     for batch in batches or ((1, 8) if BATCH in names else (0,)):
         for length in lengths or ((32, 128) if LENGTH in names else (0,)):
             sizes = {axis: n for axis, n in ((BATCH, batch), (LENGTH, length)) if n}
+            sizes |= {READ: length} if READ in names and length else {}
             shown = [f"batch {batch}"] if batch else []
             if PAST in names:
                 grid.append((", ".join([*shown, f"prompt of {length}"]), {**sizes, PAST: 0}))

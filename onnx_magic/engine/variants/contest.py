@@ -80,6 +80,13 @@ def _check(name: str, value: int, most: int) -> None:
 
 def _torch_side(opened: OpenedFolder, live: FlatModel | None, against: Any) -> tuple[FlatModel | None, tuple[str, ...]]:
     """The model to measure beside, or why there is none: ONNX Runtime is measured all the same."""
+    if len(opened.graphs) > 1:
+        role = next(role for role, graph in opened.graphs.items() if graph is opened.graph)
+        others = ", ".join(other for other in opened.graphs if other != role)
+        return None, (
+            f"times are of one run of the {role} ({opened.graph.path.name}) alone, without {others}; "
+            f"{PYTORCH} has no such part, and was not measured",
+        )
     try:
         return reference_model(opened, live, against), ()
     except OnnxMagicError as error:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from onnx_magic.errors import OnnxMagicError
-from onnx_magic.runtime.taking_turns import Contestant, timed, warm_up
+from onnx_magic.runtime.taking_turns import Contestant, timed, told_error, warm_up
 
 PATIENCE = 10
 """Seconds for which a worker that was told to end is waited for."""
@@ -166,10 +165,8 @@ class HereWorker:
         """Load it."""
         try:
             self._contestant = self.make()
-        except OnnxMagicError as error:
-            return {"error": error.what}
         except Exception as error:  # the user's model may raise anything, when it is copied or quantised too
-            return {"error": f"{type(error).__name__}: {error}"}
+            return {"error": told_error(error)}
         return self._contestant.facts
 
     def ask(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -184,7 +181,7 @@ class HereWorker:
                 return {"runs": runs, "steady": steady}
             return {"seconds": timed(run, told["least"], told["seconds"])}
         except Exception as error:  # the user's model may raise anything
-            return {"error": f"{type(error).__name__}: {error}"}
+            return {"error": told_error(error)}
 
     def stop(self) -> None:
         """Let go of it."""

@@ -108,11 +108,12 @@ function render({ model, el }) {
   const answers = make('div', { class: 'answers' });
   const times = make('div', { class: 'times' });
   const tensor = make('div', { class: 'tensor' });
-  const results = make('div', { class: 'results', role: 'region', 'aria-label': 'Answers' },
-    make('div', { class: 'choices', role: 'group', 'aria-label': 'What is shown of the answers' }, topK, sample), answers,
-    make('h4', {}, 'Time'), times,
+  const tensors = make('div', { class: 'tensors' },
     make('h4', {}, 'Output tensor'),
     make('div', { class: 'choices', role: 'group', 'aria-label': 'What is shown of the tensors' }, output, atol, rtol), tensor);
+  const results = make('div', { class: 'results', role: 'region', 'aria-label': 'Answers' },
+    make('div', { class: 'choices', role: 'group', 'aria-label': 'What is shown of the answers' }, topK, sample), answers,
+    make('h4', {}, form.streams ? 'Tokens per second' : 'Time'), times, tensors);
   const root = make('div', { class: 'onnx-magic-play', 'data-lm-suppress-shortcuts': 'true', role: 'group', 'aria-label': `Try ${model.get('name')}` },
     inputs, make('div', { class: 'actions' }, run, status), problem, stream, results);
   el.append(root);
@@ -218,6 +219,7 @@ function render({ model, el }) {
     root.setAttribute('aria-busy', String(Boolean(busy)));
     results.classList.toggle('stale', model.get('stale'));
     results.hidden = !model.get('parts').answers;
+    tensors.hidden = form.streams && !model.get('parts').tensor;
     status.textContent = busy ? `${busy} …` : model.get('stale') ? 'not run: the answers are those of the input before' : model.get('by_code');
     stream.textContent = model.get('stream');
     stream.hidden = !model.get('stream');

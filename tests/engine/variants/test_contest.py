@@ -132,3 +132,30 @@ def test_plots(exported: Any) -> None:
         one.plot("sweep")
     with pytest.raises(UsageError, match="there is no plot 'pie'"):
         one.plot("pie")
+
+
+def test_a_decoder_is_measured_at_the_prompt_and_at_one_more_token(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    made = onnx_magic.export(model, task="text-generation", output=tmp_path / "llama")
+    bench = made.benchmark(batch=2, length=8, rounds=1, threads=1)
+    assert [load.label for load in bench.loads] == ["batch 2, prompt of 8", "batch 2, token after 8"]
+    assert [one.error for one in bench.contenders] == [None] * 3 and len(bench.timings) == 6
+
+
+def test_of_several_graphs_one_is_measured_and_named(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, decoder_start_token_id=0
+    )
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    made = onnx_magic.export(model, task="text2text-generation", output=tmp_path / "t5")
+    bench = made.benchmark(batch=1, length=8, rounds=1, threads=1)
+    assert names(bench) == ["ONNX Runtime"] and bench.loads[0].sizes["encoder_sequence_length"] == 8
+    assert bench.notes[-1].startswith("times are of one run of the decoder (") and "without encoder" in bench.notes[-1]
