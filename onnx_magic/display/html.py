@@ -50,7 +50,8 @@ _REGION = (
     f"background:linear-gradient(90deg,{_PAGE} 40%,transparent) 0 0/32px 100% no-repeat local,"
     f"linear-gradient(270deg,{_PAGE} 40%,transparent) 100% 0/32px 100% no-repeat local,"
     "linear-gradient(90deg,rgba(128,128,128,.4),transparent) 1px 50%/9px calc(100% - 2px) no-repeat scroll,"
-    "linear-gradient(270deg,rgba(128,128,128,.4),transparent) calc(100% - 1px) 50%/9px calc(100% - 2px) no-repeat scroll"
+    "linear-gradient(270deg,rgba(128,128,128,.4),transparent) "
+    "calc(100% - 1px) 50%/9px calc(100% - 2px) no-repeat scroll"
 )
 _BESIDE = "display:flex;flex-wrap:wrap;gap:0 36px;align-items:flex-start"
 _FIGURE = "display:flex;flex-wrap:wrap;gap:4px 14px;align-items:flex-start;margin:0 0 4px"

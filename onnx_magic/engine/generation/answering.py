@@ -109,6 +109,8 @@ class Answering:
 
     def _for_decoder(self, asked: Mapping[str, Any]) -> tuple[dict[str, Any], torch.Tensor]:
         """The arguments by the decoder graph's names, and the encoder's answer; made here when it is not given."""
+        import torch
+
         asked = dict(asked)
         outputs = asked.pop("encoder_outputs", None)
         read = {name: asked.pop(name) for name in OF_ENCODER if name in asked}
@@ -119,6 +121,8 @@ class Answering:
         named = {TO_DECODER.get(name, name): value for name, value in asked.items()}
         if "encoder_attention_mask" not in self.steps.inputs:
             named.pop("encoder_attention_mask", None)  # an encoder of sound or images, whose decoder sees all of it
+        elif named.get("encoder_attention_mask") is None:
+            named["encoder_attention_mask"] = hidden.new_ones(hidden.shape[:2], dtype=torch.int64)  # none is masked
         return {**named, "encoder_hidden_states": hidden}, hidden
 
     def _cached(self, given: Mapping[str, Any]) -> bool:
