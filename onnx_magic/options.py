@@ -152,7 +152,7 @@ Validate = Annotated[
 ]
 Atol = Annotated[
     float | None,
-    Option("Absolute tolerance. Default by dtype: float32 1e-4.", "number", parse_tolerance, metavar="X"),
+    Option("Absolute tolerance. Default: float32 1e-4, more for big outputs.", "number", parse_tolerance, metavar="X"),
 ]
 Rtol = Annotated[
     float | None,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +14,12 @@ from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.locking import export_lock
 from onnx_magic.engine.precision import WIDENED, is_narrow, widened, widened_request
 from onnx_magic.engine.quiet import Log, quiet
+from onnx_magic.engine.recording import Recorder
 from onnx_magic.engine.sources import ModelSource, resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
 from onnx_magic.engine.storing import OutputPlace, build_manifest, prepare_output, write_assets
 from onnx_magic.engine.wording import worded
-from onnx_magic.errors import OnnxMagicError
-from onnx_magic.events import Event, LogLine, StageDone, listening, stage
+from onnx_magic.events import listening, stage
 from onnx_magic.option_values import Axes
 from onnx_magic.records.artifact import ExportReport, Stage
 from onnx_magic.records.findings import Finding
@@ -112,8 +110,8 @@ def make_plan(request: ExportRequest) -> ExportPlan:
 def run_export(request: ExportRequest) -> ExportOutcome:
     """Export a model and prove the file; see `verbs.export` for what is raised."""
     _load_libraries()
-    done = _Record()
-    with export_lock(), listening(done.see), quiet(Log()), _explained(done):
+    done = Recorder(STAGES)
+    with export_lock(), listening(done.see), quiet(Log()), done.explaining():
         with stage("source") as row:
             source = _source(request)
             row.detail = source.architecture
@@ -187,39 +185,3 @@ def _load_libraries() -> None:
     """Import what sets up loggers of its own before these are taken away for the export."""
     import torch  # noqa: F401
     import transformers  # noqa: F401
-
-
-class _Record:
-    """What a run did and said: its stages, and the lines that the libraries wrote.
-
-    A stage that came twice (another way was tried) counts with both its times.
-    """
-
-    def __init__(self) -> None:
-        self._rows = {name: Stage(name) for name in STAGES}
-        self._lines: list[str] = []
-
-    def see(self, event: Event) -> None:
-        if isinstance(event, LogLine):
-            self._lines.append(event.text)
-        elif isinstance(event, StageDone) and event.name in self._rows:
-            before = self._rows[event.name]
-            self._rows[event.name] = Stage(event.name, event.ok, before.seconds + event.seconds, event.detail)
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        return tuple(self._rows.values())
-
-    @property
-    def log(self) -> str:
-        return "\n".join(self._lines)
-
-
-@contextmanager
-def _explained(record: _Record) -> Iterator[None]:
-    """Give an error of ours the log of the run, so that what the libraries said is not lost with it."""
-    try:
-        yield
-    except OnnxMagicError as error:
-        error.log = record.log
-        raise

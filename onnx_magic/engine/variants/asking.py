@@ -6,11 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnx_magic.engine.recording import Recorder
 from onnx_magic.engine.variants.calibrating import read_data, samples_in
 from onnx_magic.engine.variants.making import (
     Making,
     Parent,
-    Recorder,
     VariantOutcome,
     finish,
     making,

@@ -14,12 +14,13 @@ import numpy as np
 from onnx_magic.engine.locking import export_lock
 from onnx_magic.engine.packing import graph_entry
 from onnx_magic.engine.quiet import Log, quiet
+from onnx_magic.engine.recording import Recorder
 from onnx_magic.engine.variants.modes import QUANTIZED_OPERATORS, Tolerance
 from onnx_magic.engine.variants.places import VariantPlace, files_fingerprint, require_file, variant_place
 from onnx_magic.engine.variants.references import FLOAT_GRAPH, PYTORCH, Reference, reference_for
 from onnx_magic.engine.variants.verifying import answers_of, verify_variant, with_answers
 from onnx_magic.errors import OnnxMagicError, UsageError
-from onnx_magic.events import Event, LogLine, StageDone, listening, stage
+from onnx_magic.events import listening, stage
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
 from onnx_magic.records.results import Validation
 from onnx_magic.records.serial import validation_to_json
@@ -130,7 +131,7 @@ class Making:
 def making(parent: Parent, name: str, *, overwrite: bool) -> Iterator[tuple[Making, Recorder]]:
     """All that a variant's making needs around it: the lock, silence, a record of the stages, a place."""
     record = Recorder()
-    with export_lock(), listening(record.see), quiet(Log()), _explained(record):
+    with export_lock(), listening(record.see), quiet(Log()), record.explaining():
         for graph in parent.plain.values():
             require_file(graph.path, None)
         with variant_place(parent.opened, name, overwrite=overwrite) as place:
@@ -245,40 +246,3 @@ def finish(
 
 def _change(before: GraphFile, after: GraphFile) -> GraphChange:
     return GraphChange(before.operators, after.operators, before.size, after.size)
-
-
-class Recorder:
-    """What a run did and said."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, Stage] = {}
-        self._lines: list[str] = []
-        self.findings: list[Any] = []
-
-    def see(self, event: Event) -> None:
-        """Take one event."""
-        if isinstance(event, LogLine):
-            self._lines.append(event.text)
-        elif isinstance(event, StageDone):
-            before = self._rows.get(event.name, Stage(event.name))
-            self._rows[event.name] = Stage(event.name, event.ok, before.seconds + event.seconds, event.detail)
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages that were reached."""
-        return tuple(self._rows.values())
-
-    @property
-    def log(self) -> str:
-        """What the libraries wrote."""
-        return "\n".join(self._lines)
-
-
-@contextmanager
-def _explained(record: Recorder) -> Iterator[None]:
-    """Give an error of ours the log of the run."""
-    try:
-        yield
-    except OnnxMagicError as error:
-        error.log = record.log
-        raise
