@@ -10,6 +10,7 @@ import base64
 import functools
 import gzip
 import importlib.metadata
+import importlib.resources
 import importlib.util
 import json
 import re
@@ -50,6 +51,12 @@ class Frontend:
     version: str
 
 
+@functools.cache
+def asset(name: str) -> str:
+    """A script of ours."""
+    return (importlib.resources.files("onnx_magic.display.graph") / "assets" / name).read_text(encoding="utf-8")
+
+
 @functools.lru_cache(maxsize=1)
 def frontend() -> Frontend:
     """The installed Netron's front end; read once per process.
@@ -67,7 +74,7 @@ def frontend() -> Frontend:
             raise NetronChangedError(f"netron's index.html has no {part}")
     return Frontend(
         scripts=packed(_registered(MODULES, read)),
-        worker=packed(_registered(WORKER, read)),
+        worker=packed(_registered(WORKER, read) + _around("dagre", "layout", asset("layout.js"))),
         style=read("grapher.css") + style[1],
         body=body[1],
         version=importlib.metadata.version("netron"),
@@ -125,6 +132,11 @@ def packed(data: str | bytes) -> str:
 
 def _registered(names: Iterable[str], read: functools.partial[str]) -> str:
     return "__netron.add({" + ",\n".join(module_function(name, read(f"{name}.js")) for name in names) + "});\n"
+
+
+def _around(module: str, function: str, wrapper: str) -> str:
+    """A function of a module, replaced by what a script of ours makes of it."""
+    return f"{{ const m = __netron.require({module!r}); m.{function} = (\n{wrapper.strip()}\n)(m.{function}); }}\n"
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import json
 from collections.abc import Mapping
 from html import escape
 
-from onnx_magic.display.graph.bundler import frontend, operator_metadata, packed
+from onnx_magic.display.graph.bundler import asset, frontend, operator_metadata, packed
 from onnx_magic.display.wording import shown
 from onnx_magic.records.views import GraphView
 
@@ -104,9 +102,3 @@ def colours(highlight: Mapping[str, float]) -> dict[str, tuple[str, str]]:
         bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140
         found[name] = (f"#{red:02x}{green:02x}{blue:02x}", "#000" if bright else "#fff")
     return found
-
-
-@functools.cache
-def asset(name: str) -> str:
-    """A script of ours."""
-    return (importlib.resources.files("onnx_magic.display.graph") / "assets" / name).read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ import os
 from html import escape
 from pathlib import Path
 
-from onnx_magic.display.graph.bundler import NetronChangedError
-from onnx_magic.display.graph.document import SANDBOX, asset, document
+from onnx_magic.display.graph.bundler import NetronChangedError, asset
+from onnx_magic.display.graph.document import SANDBOX, document
 from onnx_magic.display.graph.fallback import reason_not_drawn, view_blocks
 from onnx_magic.display.html import html
 from onnx_magic.display.wording import plural, shown, size
