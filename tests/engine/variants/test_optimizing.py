@@ -30,6 +30,20 @@ def test_the_way_that_leaves_the_fewest_nodes_is_taken(sample: Any) -> None:
     assert small.validation and small.made.parent == "optimized" and small.parent is best
 
 
+def test_onnxs_own_checker_takes_it(sample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With shape inference; and as transformers' fusions leave it, it would not (then the workaround can go)."""
+    import onnx_ir
+    from onnx import ModelProto, checker
+    from onnx.shape_inference import InferenceError
+    from transformers.exporters.onnxruntime_fusions import fuse_for_onnxruntime
+
+    checker.check_model(ModelProto.FromString(sample.optimize().model_path.read_bytes()), full_check=True)
+    theirs = onnx_ir.load(sample.model_path)
+    fuse_for_onnxruntime(theirs, "cpu")
+    with pytest.raises(InferenceError):
+        checker.check_model(onnx_ir.to_proto(theirs), full_check=True)
+
+
 def test_a_way_that_does_not_verify_is_not_taken(sample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: the better way is broken, and the other one is taken."""
     import numpy as np
