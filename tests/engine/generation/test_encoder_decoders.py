@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from onnx_magic.engine.exporting import ExportRequest
 from onnx_magic.engine.generation.encoder_decoder_parts import encoder_decoder_parts, merged_part
 from onnx_magic.engine.generation.proving import prove_part
 from onnx_magic.engine.planning import prepare_declared
+from onnx_magic.engine.play_forms import form_of
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
@@ -177,6 +180,15 @@ def test_the_pair_shares_one_data_file(exports: Callable[[str], tuple[Any, Any]]
     later = onnx_ir.load(exported.path / "onnx" / "decoder_with_past_model.onnx").graph.initializers.values()
     files = {v.const_value.location for v in later if isinstance(v.const_value, onnx_ir.ExternalTensor)}
     assert files == {"decoder_model.onnx_data"}
+
+
+def test_the_live_panel_of_captions_asks_for_an_image(exports: Callable[..., Any], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exports("vit-gpt2")[1].path, tmp_path / "out"))
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "do_resize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    form = form_of(onnx_magic.load(folder))
+    assert form.kind == "image" and form.streams
+    assert [field.name for field in form.fields] == ["image", "max_new_tokens", "temperature", "seed"]
 
 
 @pytest.mark.parametrize("name", ["t5", "marian", "vit-gpt2"])
