@@ -1,4 +1,4 @@
-"""What the live panel asks for, by task: texts, a question, choices, an image, a sound; arrays where the model says no more."""
+"""What the live panel asks for, by task: texts, a question, an image, a sound; arrays where nothing else is known."""
 
 from __future__ import annotations
 

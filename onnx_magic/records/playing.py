@@ -10,7 +10,7 @@ from onnx_magic.records.latency import Latency
 from onnx_magic.records.results import Array, Comparison, OutputDiff, RunResult, SideBySide, VariantAnswer
 
 FieldKind: TypeAlias = Literal["line", "lines", "image", "sound", "expression", "size", "option"]
-"""A line of text; several; the path or upload of an image or a sound; a Python expression; a whole number; an option of `run`."""
+"""A line of text; several; an image's or a sound's path or upload; a Python expression; a whole number; an option."""
 
 FormKind: TypeAlias = Literal["texts", "question", "choices", "image", "sound", "arrays"]
 
