@@ -11,6 +11,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function render({ model, el }) {
+  setTimeout(() => keepStatic(model.widget_manager)); // the output stands in the notebook by then
   const id = `onnx-magic-${Math.random().toString(36).slice(2)}`;
   const form = model.get('form');
   const fields = new Map(); // name -> the element that is filled in
