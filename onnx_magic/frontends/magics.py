@@ -21,7 +21,6 @@ from traitlets import TraitError, TraitType
 from onnx_magic.display import formatters
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.exported import ExportedModel, Variants
-from onnx_magic.exported import ExportedModel
 from onnx_magic.frontends.arguments import VERBS, Field, VerbArguments, VerbRow
 from onnx_magic.frontends.completing import matcher
 from onnx_magic.frontends.documenting import magic_help, spelled

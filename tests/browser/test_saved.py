@@ -190,7 +190,9 @@ def test_a_trusted_notebook_that_is_opened_without_its_kernel_shows_the_static_f
         watched.open(lab, "test.ipynb")
         page.locator(".jp-OutputArea table").first.wait_for()
         if kept:
-            page.locator(".onnx-magic-gone").wait_for(state="attached")
+            gone = page.locator(".onnx-magic-gone")
+            gone.wait_for(state="attached")
+            assert gone.is_hidden(), "nor the sign for a lost kernel"
             watched.shoot("lab_reopened_trusted.png")
         else:
             error.wait_for()

@@ -1,10 +1,10 @@
 // Put before the view of each widget (`script` in widgets/axes_table.py). A notebook that is opened without its kernel keeps the view's
 // output, and jupyterlab_widgets shows "Error displaying widget: model not found" in its place, below the static form.
 // So the notebook's metadata, where JupyterLab looks for models that no kernel has, gets an empty one of the same id: a
-// live one goes before it. Only where the notebook can be reached: JupyterLab and Notebook 7.
+// live one goes before it. It hides itself, and with it the sign for a lost kernel. Only where the notebook can be reached: JupyterLab and Notebook 7.
 const VIEW = 'application/vnd.jupyter.widget-view+json';
 const STATE = 'application/vnd.jupyter.widget-state+json';
-const EMPTY = { model_name: 'HTMLModel', model_module: '@jupyter-widgets/controls', model_module_version: '2.0.0', state: { value: '', _dom_classes: ['onnx-magic-gone'] } };
+const EMPTY = { model_name: 'HTMLModel', model_module: '@jupyter-widgets/controls', model_module_version: '2.0.0', state: { value: '<style>.onnx-magic-gone { display: none }</style>', _dom_classes: ['onnx-magic-gone'] } };
 
 function keepStatic(manager) {
   const notebook = manager?.context?.model;
