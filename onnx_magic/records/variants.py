@@ -45,6 +45,9 @@ class Answers:
         cosine: Mean cosine of the samples' outputs (of sentence embeddings: mean-pooled).
         worst: Smallest cosine of a sample.
         data: Where the samples came from: `data`, `calibration`.
+        expected: The share to be expected the same on other samples of the kind (`engine.variants.foreseeing`); `None`
+            where the task has no answer to count.
+        drift: Root mean square of the first output's difference, as a share of that output's own.
     """
 
     kind: str
@@ -53,6 +56,8 @@ class Answers:
     cosine: float
     worst: float
     data: str = "data"
+    expected: float | None = None
+    drift: float | None = None
 
     @property
     def changed(self) -> int:

@@ -18,6 +18,7 @@ from onnx_magic.engine.comparing import ATOL, ROUNDING, RTOL, compare_outputs, c
 from onnx_magic.engine.probing import one_line
 from onnx_magic.engine.tensors import dtype_name
 from onnx_magic.engine.validating import check_file
+from onnx_magic.engine.variants.foreseeing import expected_rate, mean_drift
 from onnx_magic.engine.variants.modes import ENOUGH, Tolerance
 from onnx_magic.engine.variants.references import FLOAT_GRAPH, Reference
 from onnx_magic.errors import OnnxMagicError
@@ -249,6 +250,7 @@ def answers_of(
     """
     counts: dict[str, list[int]] = {}
     cosines: list[float] = []
+    further = {"expected": expected_rate(runs, task), "drift": mean_drift(runs)}
     for expected, actual, feed in runs:
         found = agreement(task, expected, actual, feed, 0.0) if task else None
         if found is not None:
@@ -260,8 +262,9 @@ def answers_of(
         return None
     mean, worst = (float(np.mean(cosines)), float(np.min(cosines))) if cosines else (float("nan"), float("nan"))
     for kind, (same, of) in counts.items():
-        return Answers(kind, same, of, mean, worst, data)
-    return Answers("cosine", sum(value >= cosine for value in cosines), len(cosines), mean, worst, data)
+        return Answers(kind, same, of, mean, worst, data, **further)
+    near = sum(value >= cosine for value in cosines)
+    return Answers("cosine", near, len(cosines), mean, worst, data, **further)
 
 
 def sample_cosines(expected: Outputs, actual: Outputs, feed: Mapping[str, Array]) -> list[float]:
