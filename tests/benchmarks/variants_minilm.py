@@ -88,7 +88,7 @@ def show(title: str, rows: list[tuple[str, ...]]) -> None:
 
 
 def make_smaller(folder: Path) -> None:
-    """Sizes, and cosines of mean-pooled sentence embeddings on 200 sentences that were not calibrated or searched on."""
+    """Sizes, and cosines of mean-pooled embeddings of 200 sentences that nothing was calibrated or searched on."""
     import onnx_magic
 
     exported = onnx_magic.export(minilm(), output=folder / "minilm-onnx")

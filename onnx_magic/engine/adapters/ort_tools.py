@@ -81,6 +81,8 @@ def quantize_static(
 
     What a matrix product gives stays in float: ONNX Runtime has a kernel for that, and rounding it to 8 bits before
     bias and residual are added is what costs most (MiniLM: cosine 0.927 with it, 0.987 without, at the same speed).
+    Without convolutions, which are fused with what follows them, every layer rounds its own input: a residual that is
+    read beside it stays in float, and so does the input of a layer that is left in float.
 
     Args:
         method: `minmax`, `entropy` or `percentile`.
@@ -112,6 +114,7 @@ def quantize_static(
             "CalibStridedMinMax": 1,
             "DefaultTensorType": FLOAT,
             "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+            "DedicatedQDQPair": not {"Conv", "ConvTranspose"} & set(operators),
         },
         calibration_cache_path=cache,
     )

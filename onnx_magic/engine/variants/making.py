@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from onnx_magic.engine.locking import export_lock
+from onnx_magic.engine.nearness import sizes_of
 from onnx_magic.engine.packing import graph_entry
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.recording import Recorder
@@ -234,6 +235,7 @@ def finish(
         fingerprint=files_fingerprint(parent.graphs),
         changes={role: _change(parent.graphs[role], graph) for role, graph in graphs.items()},
         tolerance=dataclasses.asdict(tolerance) if tolerance is not None else {},
+        sizes=sizes_of(verdict.comparisons, tolerance.drift) if tolerance is not None else {},
         against=against,
         answers=answers,
     )

@@ -29,7 +29,10 @@ LOOKED_AT = 2
 HELD_BACK_FROM = 40
 """From so many samples on, half of them are kept back from the search: both halves are then worth judging by."""
 
-MOST_BACK = 8
+MEASURED = 12
+"""Of the layers that the debugger finds worst, so many are left in float alone, and ranked by what that gives."""
+
+MOST_BACK = 4
 """Layers that are tried one by one to be quantised after all, the largest first."""
 
 
@@ -50,9 +53,10 @@ class Try:
 class Search:
     """How few layers must stay in float. `run()` leaves `source.kept` as it is to be recorded.
 
-    The layers are ranked by ONNX Runtime's debugger. How many of the worst must stay is found by doubling, then by
-    halving the gap; of those, the large ones are then quantised again one by one where the answers allow it. Every
-    other feed is kept back: what the search chose must reach the target there too, else it searches on all of them.
+    The layers are ranked by ONNX Runtime's debugger, and the worst of them by how much nearer the outputs are when that
+    one alone stays in float, for the weights that this costs. How many of the worst must stay is found by doubling,
+    then by halving the gap; of those, the large ones are then quantised again one by one where the answers allow it.
+    Every other feed is kept back: what the search chose must reach the target there too, else it searches on all.
 
     Args:
         made: The variant while it is made, with the user's data.
@@ -80,10 +84,9 @@ class Search:
         with stage("search") as row:
             best = self._try((), own)
             if not (self._reached(best) and self._holds(best)):
-                ranked = self._ranked(loose)
+                ranked = self._measured(self._ranked(loose), own)
                 best = self._put_back(self._fewest(ranked, own), own)
                 if self._reached(best) and not self._holds(best):
-                    self.told.append("searched once more, on those that were kept back too")
                     self.on_all = True
                     best = self._put_back(self._fewest(ranked, own), own)
             row.detail = f"{len(best.left)} of {len(loose)} layers left in float"
@@ -91,7 +94,7 @@ class Search:
         self.source.leave(best.left, "worst", self.noise)
         graph = self.made.place.keep(self.source.role, best.graph)
         answers = self.made.answers(graph.path, self.mode.tolerance, "data")
-        return graph, answers, tuple(self._told(len(loose))), tuple(self._findings(best, answers))
+        return graph, answers, tuple(self._told(best, len(loose))), tuple(self._findings(best, answers))
 
     @property
     def _parts(self) -> tuple[slice, slice]:
@@ -113,7 +116,8 @@ class Search:
             held = reaches(kept, self.target) and rate_of((one.answers, kept)) >= self.target
             self.held[one.left] = held
             what = f"{len(one.left)} in float: {worth_told(kept)}, {'enough' if held else 'not enough'}"
-            self.told.append(f"on samples that were kept back, {what}")
+            how = "that were kept back, then searched on too" if self.on_all else "that were kept back from the search"
+            self.told.append(f"on samples {how}, {what}")
         return self.held[one.left]
 
     def _fewest(self, ranked: list[Layer], own: Mapping[str, Any]) -> Try:
@@ -160,6 +164,19 @@ class Search:
         self.tries.append(Try(left, graph, answers))
         return self.tries[-1]
 
+    def _measured(self, ranked: list[Layer], own: Mapping[str, Any]) -> list[Layer]:
+        """The worst by the debugger, now by how much nearer the outputs are for every weight left; the others follow.
+
+        What the debugger sees is the noise of a layer's own weight and input, not what becomes of it further on.
+        """
+        before = _squared_drift(self.tries[0])
+        if len(ranked) < 3 or not np.isfinite(before):
+            return ranked
+        gain = {layer: before - _squared_drift(self._try((layer,), own)) for layer in ranked[:MEASURED]}
+        worst = sorted(gain, key=lambda layer: -gain[layer] / layer.elements)
+        useful, idle = ([layer for layer in worst if (gain[layer] > 0) == wanted] for wanted in (True, False))
+        return [*useful, *ranked[MEASURED:], *idle]
+
     def _ranked(self, loose: list[Layer]) -> list[Layer]:
         """The layers, the worst first, by what quantising adds to their weights and to what they are fed."""
         tensors = self._tensor_noise(loose)
@@ -191,10 +208,12 @@ class Search:
         """Where the ranges lie: those of the variant itself where it is static."""
         return self.source.path.with_name("ranges.json" if static is self.mode else "ranges-looked-at.json")
 
-    def _told(self, layers: int) -> list[str]:
-        """A sentence on each graph that was tried, and on what the samples kept back said."""
-        tried = [f"{len(one.left)} of {layers} layers in float: {worth_told(one.answers)}" for one in self.tries]
-        return [*tried, *self.told]
+    def _told(self, best: Try, layers: int) -> list[str]:
+        """A sentence on the first and on the chosen graph, and what the samples kept back said."""
+        chosen = [self.tries[0]] if best is self.tries[0] else [self.tries[0], best]
+        tried = [f"{len(one.left)} of {layers} layers in float: {worth_told(one.answers)}" for one in chosen]
+        many = [f"{len(self.tries)} sets of layers were tried"] if len(self.tries) > 1 else []
+        return [*tried, *many, *self.told[-1:]]
 
     def _findings(self, best: Try, answers: Answers | None) -> list[Finding]:
         found = []
@@ -209,6 +228,11 @@ class Search:
             )
             found.append(Finding("accuracy-missed", sentence, fix="mode=fp16  # or a lower accuracy"))
         return found
+
+
+def _squared_drift(one: Try) -> float:
+    """The noise that a graph adds to the outputs: an energy, of which each layer has its share."""
+    return one.answers.drift**2 if one.answers is not None and one.answers.drift is not None else np.inf
 
 
 def worth_told(answers: Answers | None) -> str:
