@@ -17,6 +17,7 @@ import numpy as np
 from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
 from onnx_magic.engine.focusing import focused
 from onnx_magic.engine.generation.asking import generates
+from onnx_magic.engine.nearness import compare_near, rule_of
 from onnx_magic.engine.play_forms import form_of, random_arrays
 from onnx_magic.engine.play_texts import live_model, text_by_onnx, text_by_pytorch, text_plan
 from onnx_magic.engine.reference import reference_model, run_reference
@@ -282,8 +283,12 @@ class Player:
         at, rt = self._tolerances(view)
         key = (ran.name, view.atol, view.rtol)
         if key not in self._compared:
-            self._compared[key] = compare_outputs(
-                ran.name, first.outputs, ran.outputs, ran.plan.arrays, task=self.exported.task, atol=at, rtol=rt
+            rule = rule_of(ran.exported.made) if view.atol is None and view.rtol is None else None
+            sides, task = (ran.name, first.outputs, ran.outputs, ran.plan.arrays), self.exported.task
+            self._compared[key] = (
+                compare_near(*sides, rule, task=task)
+                if rule is not None and ran.text is None
+                else compare_outputs(*sides, task=task, atol=at, rtol=rt)
             )
         output = view.output if view.output in first.outputs else next(iter(first.outputs))
         focus = focused(output, first.outputs, ran.outputs, ran.plan.arrays, view.sample, at, rt)

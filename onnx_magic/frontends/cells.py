@@ -310,8 +310,7 @@ def _again(
     notes += [*report.notes, *drift, *_counted(watch, report.count if not notes else watch.count)]
     if actual is value and isinstance(value, list | dict | set):
         notes.append("both runs changed one and the same object, which is shown: make it anew in the cell, or once=yes")
-    drift_allowed = exported.made.drift if exported.made else None
-    return VariantAnswer(actual, (*comparisons, *failed), tuple(notes), drift_allowed)
+    return VariantAnswer(actual, (*comparisons, *failed), tuple(notes))
 
 
 def _timed_generation(
