@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -78,6 +79,8 @@ class ExportedModel:
         self._parent = parent
         self._kin = kin or parent  # whose live source it shares
         self._made = made
+        self.edit_line = ""
+        """The magic that edits its axes, as the line that made it calls the model."""
         self._variants: dict[str, tuple[Any, ExportedModel]] = {}
 
     @classmethod
@@ -249,7 +252,8 @@ class ExportedModel:
     def report(self) -> ExportReport:
         """What is shown of it."""
         done = self._outcome or self._made
-        return done.report if done else self.opened.report
+        found = done.report if done else self.opened.report
+        return dataclasses.replace(found, edit=self.edit_line) if self.edit_line and found.edit else found
 
     def require_verified(self) -> ExportedModel:
         """This model, if it is verified.

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from onnx_magic.errors import UsageError
 
-Axes: TypeAlias = str | bool | dict[str, dict[int, str]]
+Axes: TypeAlias = str | bool | dict[str, dict[int, str] | list[int]]
 TRUE_WORDS = ("yes", "true", "on", "1")
 FALSE_WORDS = ("no", "false", "off", "0")
 NONE_WORDS = ("none", "auto", "default")
@@ -126,7 +126,7 @@ def _listed(value: int | Sequence[int]) -> Sequence[int]:
 
 
 def parse_axes(text: str) -> Axes:
-    """One axis name, `no`, or `{input: {axis: name}}` as Python writes it.
+    """One axis name, `no`, or `{input: {axis: name}}` as Python writes it; `{input: [axis]}` takes the names found.
 
     Example:
         >>> parse_axes('{"x": {0: "batch_size"}}')
@@ -161,6 +161,8 @@ def check_axes(dynamic: Any) -> Axes:
 
 
 def _is_axis_row(name: Any, axes: Any) -> bool:
+    if isinstance(axes, list | tuple):
+        return isinstance(name, str) and all(isinstance(axis, int) for axis in axes)
     return (
         isinstance(name, str)
         and isinstance(axes, dict)

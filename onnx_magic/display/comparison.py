@@ -20,6 +20,8 @@ def comparison_blocks(comparison: Comparison) -> Blocks:
         wrong = outcome(comparison).text.removeprefix("✗ ")
         verdict = Verdict("bad", "FAILED", f"{tried}: {wrong}{measured([comparison])}")
     blocks: list[Block] = [verdict]
+    if comparison.rule:
+        blocks.append(Item("quiet", "rule", f"judged as the variant's own verdict was: {comparison.rule}"))
     if comparison.diffs:
         blocks.append(diffs_table([("", diff) for diff in comparison.diffs]))
     return [*blocks, *closeup_blocks(first_looks(looks_of([comparison])))]

@@ -82,8 +82,7 @@ def variant_item(name: str, variant: VariantAnswer) -> Item:
     if broken is not None:
         return Item("bad", name, f"{broken.label}: {broken.error}")
     # What it was verified with is not what the plain export is held to.
-    times = f"{variant.drift:g}× the output's size" if variant.drift is not None else ""
-    allowed = f"its own tolerance ({times}, as it was verified)" if times else "the tolerance"
+    allowed = f"the rule of its verdict ({tried[0].rule})" if tried[0].rule else "the tolerance"
     if not wrong:
         return Item("good", name, f"within {allowed} in {plural(len(tried), 'call')}{measured(tried)}")
     sentence = f"beyond {allowed} in {len(wrong)} of {plural(len(tried), 'call')}{measured(tried)}"

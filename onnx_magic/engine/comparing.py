@@ -143,7 +143,6 @@ def compare_outputs(
     task: str | None = None,
     atol: Mapping[str, float] = ATOL,
     rtol: Mapping[str, float] = RTOL,
-    drift: float | None = None,
     closeup: bool = False,
 ) -> Comparison:
     """Compare all outputs of one run. Padded positions of per-token outputs do not count.
@@ -156,8 +155,6 @@ def compare_outputs(
         task: The task, where it has an answer to compare.
         atol: Absolute tolerance by dtype; one by an output's name goes before it.
         rtol: Relative tolerance, likewise.
-        drift: What a smaller variant may be off by, in place of the two: this share of the output's root mean square,
-            and of the value.
         closeup: Whether each OutputDiff keeps a closeup: for what a person looks at, not for the verdict's tables.
     """
     mask = feed.get("attention_mask")
@@ -166,13 +163,9 @@ def compare_outputs(
         if name not in actual:
             continue
         counted = counted_positions(array, mask)
-        if drift is not None:
-            dtype = dtype_name(array)
-            atol, rtol = {dtype: drift * root_mean_square(array) + ROUNDING}, {dtype: drift}
         diffs.append(diff_output(name, array, actual[name], atol=atol, rtol=rtol, counted=counted, closeup=closeup))
     same_shapes = all(d.expected_shape == d.actual_shape for d in diffs)
-    # A tie within half of what a variant may be off by is none that a person would miss.
-    margin = max((d.atol for d in diffs), default=0.0) / (1 if drift is None else 4)
+    margin = max((d.atol for d in diffs), default=0.0)
     agreed = agreement(task, expected, actual, feed, margin) if task and same_shapes else None
     shapes = {name: tuple(array.shape) for name, array in feed.items()}
     missing = [name for name in expected if name not in actual]

@@ -19,6 +19,7 @@ from onnx_magic.engine.adapters.tracing_patches import symbolic_int
 from onnx_magic.engine.adapters.widening import widen
 from onnx_magic.engine.deciding import untested_branches
 from onnx_magic.engine.examples import follows
+from onnx_magic.engine.judging import OTHER_WAY
 from onnx_magic.engine.opsets import OPSETS
 from onnx_magic.engine.planning import Prepared
 from onnx_magic.engine.probing import one_line
@@ -161,7 +162,7 @@ def _fallback_note(asked: str, made: list[Attempt], failures: list[tuple[str, Ba
     if asked == "torchscript":
         return ()
     if failures:
-        why = one_line(failures[0][1])
+        why = one_line(_root(failures[0][1]))
     else:
         why = next((f.sentence for f in made[0].validation.failures), "its graph was wrong") if made else "it failed"
     return (Finding("fallback", f"TorchScript was used, because the newer exporter failed: {why}", level="warning"),)
@@ -260,7 +261,14 @@ def _prove(
     if way.exporter == "torchscript" and verdict and request.validate:
         frozen = untested_branches(way.prepared.flat, feeds(way.prepared.examples))
         verdict = replace(verdict, findings=(*frozen, *verdict.findings))
+    if way.exporter == "torchscript":
+        found = (replace(f, fix=_FROZEN if f.fix.startswith(OTHER_WAY) else f.fix) for f in verdict.findings)
+        verdict = replace(verdict, findings=tuple(found))
     return Attempt(way.exporter, way.prepared, graph, verdict, way.findings)
+
+
+_FROZEN = "keep it a tensor in forward: no .item(), int() or list of its values, no loop over them"
+"""TorchScript keeps what a tensor's value was while it was traced."""
 
 
 def prove_graph(
@@ -341,13 +349,23 @@ def _name_outputs(model: onnx_ir.Model, prepared: Prepared) -> None:
         value.shape = onnx_ir.Shape(dims)
 
 
+def _root(error: BaseException) -> BaseException:
+    """What torch's exporter failed of: its own errors say at which step, and next steps for its developers."""
+    while error.__cause__ is not None and type(error).__module__.startswith("torch.onnx"):
+        error = error.__cause__
+    return error
+
+
 def _export_error(prepared: Prepared, failures: list[tuple[str, BaseException]], asked: str) -> ExportError:
-    told = "; ".join(f"{way}: {one_line(error)}" for way, error in failures)
+    from torch.onnx.errors import UnsupportedOperatorError
+
+    told = "; ".join(f"{way}: {one_line(_root(error))}" for way, error in failures)
+    fix = "make what depends on the data a tensor operation (torch.where, torch.cond)"
+    if any(isinstance(error, UnsupportedOperatorError) for _, error in failures):
+        fix = "write it with other operators, or compute it before or after the model: ONNX has none for it"
     error = ExportError(
         f"{prepared.plan.architecture} could not be exported ({told})",
-        fix="make what depends on the data a tensor operation (torch.where, torch.cond)"
-        if asked == "auto"
-        else "exporter=auto  # tries the other way too",
+        fix=fix if asked == "auto" else "exporter=auto  # tries the other way too",
         attempts=tuple(failures),
     )
     error.__cause__ = failures[0][1] if failures else None

@@ -177,7 +177,10 @@ def _case_findings(one: Tried, more: str) -> Iterator[Finding]:
         yield Finding("meaning-differs", f"at {label}, {answers} differ from PyTorch's")
 
 
-_NEXT = "exporter=torchscript  # or inputs=... of another shape"
+OTHER_WAY = "exporter=torchscript"
+"""What the fix of a graph that is wrong begins with."""
+
+_NEXT = f"{OTHER_WAY}  # or inputs=... of another shape"
 
 
 def _not_finite(tried: Sequence[Tried]) -> Iterator[Finding]:

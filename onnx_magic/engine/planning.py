@@ -228,6 +228,8 @@ def _wished(wish: Axes, found: Probe) -> dict[str, dict[int, str]]:
     assert isinstance(wish, dict)
     rename: dict[str, str] = {}
     for tensor, moving in wish.items():
+        if tensor in found.output_axes and tensor not in found.examples.traced:
+            continue  # torch.onnx.export asks for them too: here they follow from the inputs'
         if tensor not in found.examples.traced:
             near = difflib.get_close_matches(tensor, list(found.examples.traced), n=1, cutoff=0.3)
             raise UsageError(
@@ -235,7 +237,7 @@ def _wished(wish: Axes, found: Probe) -> dict[str, dict[int, str]]:
                 fix=f"dynamic={{{(near or list(found.examples.traced))[0]!r}: {moving}}}",
             )
         rank = found.examples.traced[tensor].ndim
-        for axis, name in moving.items():
+        for axis, name in moving.items() if isinstance(moving, dict) else dict.fromkeys(moving, "").items():
             place = axis + rank if axis < 0 else axis
             if not 0 <= place < rank:
                 raise UsageError(
@@ -247,7 +249,7 @@ def _wished(wish: Axes, found: Probe) -> dict[str, dict[int, str]]:
                     f"{label} cannot be dynamic: the model does not run at another size{_why_not(name, found)}",
                     fix=f"dynamic={ {t: dict(m) for t, m in known.items() if m} }",
                 )
-            rename[known[tensor][place]] = name
+            rename[known[tensor][place]] = name or known[tensor][place]
     _refuse_unequal(rename, found)
     return {
         tensor: {axis: rename[name] for axis, name in moving.items() if name in rename}

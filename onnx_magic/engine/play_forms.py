@@ -1,4 +1,4 @@
-"""What the live panel asks for, by task: texts, a question, choices, an image; arrays where the model says no more."""
+"""What the live panel asks for, by task: texts, a question, an image, a sound; arrays where nothing else is known."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from onnx_magic.records.playing import PlayField, PlayForm
 from onnx_magic.records.results import Array
 from onnx_magic.runtime.feeds import numpy_dtype
 from onnx_magic.runtime.generating import ENCODER, is_generator
+from onnx_magic.runtime.listening import AUDIO_INPUTS
 from onnx_magic.runtime.samples import IMAGE_INPUT
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _DEFAULT_SIZE = 2
 _MOST_VALUES = 2**27
 """Values of one random array: 512 MB in float32."""
+
+_PATH = "a file's path, where the kernel runs"
 
 _LINES = "a sample a line; Shift+Enter begins one"
 
@@ -48,11 +51,12 @@ def form_of(exported: ExportedModel, asked: Mapping[str, Any] | None = None) -> 
 
 
 def _form_of(exported: ExportedModel) -> PlayForm:
-    opened, names = exported.opened, {spec.name for spec in exported.inputs}
+    opened = exported.opened
+    names = {spec.name for spec in opened.reading.inputs}
     if IMAGE_INPUT in names and opened.image_processor is not None:
-        return PlayForm(
-            "image", (PlayField("image", "image", "image", hint="a file, or a path where the kernel runs"),)
-        )
+        return PlayForm("image", (PlayField("image", "image", "image", hint=f"{_PATH}; empty: an image of noise"),))
+    if names & {*AUDIO_INPUTS} and opened.audio_processor is not None:
+        return PlayForm("sound", (PlayField("sound", "sound", "sound", hint=f"{_PATH}; empty: a second of noise"),))
     takes_text = any(spec.dtype == "str" for spec in exported.inputs)
     if takes_text or ("input_ids" in names and opened.tokenizer is not None):
         return _text_form(exported)

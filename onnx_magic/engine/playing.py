@@ -17,6 +17,7 @@ import numpy as np
 from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs
 from onnx_magic.engine.focusing import focused
 from onnx_magic.engine.generation.asking import generates
+from onnx_magic.engine.nearness import compare_near, rule_of
 from onnx_magic.engine.play_forms import form_of, random_arrays
 from onnx_magic.engine.play_texts import live_model, text_by_onnx, text_by_pytorch, text_plan
 from onnx_magic.engine.reference import reference_model, run_reference
@@ -27,6 +28,7 @@ from onnx_magic.records.latency import Latency, Timing
 from onnx_magic.records.playing import Played, PlayedAnswer, PlayForm, PlayView
 from onnx_magic.records.results import Array, Comparison, RunResult
 from onnx_magic.runtime.running import FeedPlan, build_feed, decode_outputs
+from onnx_magic.runtime.sounds import read_sound
 
 if TYPE_CHECKING:
     from onnx_magic.engine.flat import FlatModel
@@ -102,8 +104,11 @@ class Player:
         return random_arrays(self.exported, given, sizes, seed)
 
     def sample_inputs(self) -> Any:
-        """An input to begin with where the form cannot hold one: an image of noise."""
-        return np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        """An input to begin with where the form cannot hold one: an image of noise, or a second of it."""
+        random, heard = np.random.default_rng(0), self.exported.opened.audio_processor
+        if self.form.kind == "sound" and heard is not None:
+            return {"array": random.normal(0, 0.1, heard.rate).astype(np.float32), "sampling_rate": heard.rate}
+        return random.integers(0, 256, (64, 64, 3), np.uint8)
 
     def image(self, data: bytes) -> Any:
         """The image in a file's bytes.
@@ -121,6 +126,15 @@ class Player:
                 return opened.copy()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise FeedError("the file is no image that Pillow reads", fix="convert it to PNG or JPEG") from error
+
+    def sound(self, data: bytes) -> Any:
+        """The sound in a file's bytes.
+
+        Raises:
+            FeedError: no sound that can be read here.
+        """
+        read = read_sound(data)
+        return {"array": read.samples, "sampling_rate": read.rate}
 
     def run(self, inputs: Any, view: PlayView | None = None, options: Mapping[str, Any] | None = None) -> Played:
         """The answers of all backends; one that fails says so in its place, and the others answer.
@@ -269,8 +283,12 @@ class Player:
         at, rt = self._tolerances(view)
         key = (ran.name, view.atol, view.rtol)
         if key not in self._compared:
-            self._compared[key] = compare_outputs(
-                ran.name, first.outputs, ran.outputs, ran.plan.arrays, task=self.exported.task, atol=at, rtol=rt
+            rule = rule_of(ran.exported.made) if view.atol is None and view.rtol is None else None
+            sides, task = (ran.name, first.outputs, ran.outputs, ran.plan.arrays), self.exported.task
+            self._compared[key] = (
+                compare_near(*sides, rule, task=task)
+                if rule is not None and ran.text is None
+                else compare_outputs(*sides, task=task, atol=at, rtol=rt)
             )
         output = view.output if view.output in first.outputs else next(iter(first.outputs))
         focus = focused(output, first.outputs, ran.outputs, ran.plan.arrays, view.sample, at, rt)

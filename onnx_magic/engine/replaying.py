@@ -16,6 +16,7 @@ from onnx_magic.engine.flat import FlatModel, bind_call
 from onnx_magic.engine.generation.asking import generates
 from onnx_magic.engine.generation.standing import GeneratorStandIn
 from onnx_magic.engine.inputs import keyword_binding
+from onnx_magic.engine.nearness import compare_near, rule_of
 from onnx_magic.engine.precision import as_narrow, narrow_notes, narrow_tolerances
 from onnx_magic.engine.reference import reference_model, run_reference
 from onnx_magic.engine.sources import fingerprint_module
@@ -123,13 +124,13 @@ def _compared(
     actual: Mapping[str, Array],
     feed: Mapping[str, Array],
 ) -> Comparison:
-    """With the tolerances of the export; a smaller variant's with what its own verdict allowed it."""
+    """With the tolerances of the export; a smaller variant's by the rule of its own verdict."""
     actual = as_narrow(actual, expected)
+    rule = rule_of(exported.made)
+    if rule is not None:
+        return compare_near(label, expected, actual, feed, rule, task=exported.task, closeup=True)
     atol, rtol = narrow_tolerances(expected, exported.validation)
-    drift = exported.made.drift if exported.made is not None else None
-    return compare_outputs(
-        label, expected, actual, feed, task=exported.task, atol=atol, rtol=rtol, drift=drift, closeup=True
-    )
+    return compare_outputs(label, expected, actual, feed, task=exported.task, atol=atol, rtol=rtol, closeup=True)
 
 
 def _same(feed: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
@@ -158,9 +159,7 @@ def replayed(
     for name, variant in (variants or {}).items():
         with _told(others, name, "replayed"):
             again = _replay(variant, model, calls, top_k, provider)
-            others[name] = VariantAnswer(
-                again.actual, again.comparison, drift=variant.made.drift if variant.made else None
-            )
+            others[name] = VariantAnswer(again.actual, again.comparison)
     return dataclasses.replace(side, others=others, top_k=top_k)
 
 
@@ -309,7 +308,7 @@ def _variant_answer(
     seconds = time.perf_counter() - started
     result = _result(exported, actual, plan, top_k, seconds, session.provider)
     compared = (_compared(variant, "given", expected, actual, plan.arrays),)
-    return VariantAnswer(result, compared, notes, drift=variant.made.drift if variant.made else None)
+    return VariantAnswer(result, compared, notes)
 
 
 @contextlib.contextmanager

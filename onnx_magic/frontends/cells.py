@@ -88,8 +88,13 @@ def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], bod
         return both_answers(target, _samples(body), model=options.model, timed=options.time, **how, **texts)
     cell = Cell.read(shell, body, "%%onnx_run")
     before, states = dict(shell.user_ns), RandomStates.now()
-    with watch_modules(watched_class(target, options.model)) as watch:
-        value = cell.run(shell.user_ns)
+    watched = watched_class(target, options.model)
+    try:
+        with watch_modules(watched) as watch:
+            value = cell.run(shell.user_ns)
+    except UsageError as error:
+        error.fix = _for_whom(error.fix, shell.user_ns, watched)
+        raise
     if trained := watch.trained():
         raise UsageError(
             f"{trained}; the second run would train it again", fix="call the model in a cell of its own, after training"
@@ -125,6 +130,17 @@ def run_cell(shell: InteractiveShell, exported: Any, values: dict[str, Any], bod
         latency = timed_call(target, model, watch.calls[0], variants=variants, provider=options.provider)
         side = dataclasses.replace(side, latency=latency)
     return side
+
+
+def _for_whom(fix: str, scope: Mapping[str, Any], architecture: str | None) -> str:
+    """`model.eval()` with the name of the variable that holds such a model in train mode."""
+    from onnx_magic.engine.watching import architecture_of
+
+    if not fix.startswith("model."):
+        return fix
+    held = ((name, value) for name, value in scope.items() if not name.startswith("_"))
+    names = (n for n, v in held if getattr(v, "training", False) is True and architecture_of(v) == architecture)
+    return f"{next(names, 'model')}{fix.removeprefix('model')}"
 
 
 def run_export_cell(shell: InteractiveShell, values: dict[str, Any], body: str) -> ExportedModel:
@@ -176,8 +192,7 @@ class Cell:
         """Compile a body as IPython does: magics, `!commands` and AST transformations included.
 
         Raises:
-            UsageError: an empty cell, or one that awaits at its top level.
-            SyntaxError: the body is no Python.
+            UsageError: an empty cell, one that awaits at its top level, or a body that is no Python.
         """
         __tracebackhide__ = True
         source: str = shell.transform_cell(body)
@@ -191,7 +206,10 @@ class Cell:
         # The line of the magic counts, so that tracebacks name the lines of the notebook's cell.
         lead = "\n" * (1 + len(body) - len(body.lstrip("\n")))
         name = shell.compile.cache(f"{magic}{lead}{source}", number, raw_code=f"{magic}\n{body}")
-        tree = shell.transform_ast(shell.compile.ast_parse(lead + source, filename=name))
+        try:
+            tree = shell.transform_ast(shell.compile.ast_parse(lead + source, filename=name))
+        except SyntaxError as error:  # as such IPython would show it below ten frames of its own and ours
+            raise _no_python(error, body, magic) from error
         if not tree.body:
             raise UsageError(f"the cell is empty: {magic} runs its body", fix=f"{magic} ..., and Python below it")
         final = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
@@ -205,6 +223,14 @@ class Cell:
         __tracebackhide__ = True
         exec(self.statements, namespace)
         return None if self.last is None else eval(self.last, namespace)
+
+
+def _no_python(error: SyntaxError, body: str, magic: str) -> UsageError:
+    text = (error.text or "").strip()
+    what = f"line {error.lineno} of the cell is no Python: {error.msg}{f', in {text}' if text else ''}"
+    if magic == "%%onnx_run" and not set(body) & {*"()[]{}=:#"}:
+        return UsageError(what, fix="lines=yes  # takes the body as text, a sample a line")
+    return UsageError(what, fix=f"mend line {error.lineno}, and run the cell again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,8 +310,7 @@ def _again(
     notes += [*report.notes, *drift, *_counted(watch, report.count if not notes else watch.count)]
     if actual is value and isinstance(value, list | dict | set):
         notes.append("both runs changed one and the same object, which is shown: make it anew in the cell, or once=yes")
-    drift_allowed = exported.made.drift if exported.made else None
-    return VariantAnswer(actual, (*comparisons, *failed), tuple(notes), drift_allowed)
+    return VariantAnswer(actual, (*comparisons, *failed), tuple(notes))
 
 
 def _timed_generation(

@@ -59,6 +59,19 @@ class Typed:
         return self.arguments.texts(self.words, self.reader, many=self.many).get(name)
 
 
+def axes_line_of(typed: Typed) -> str:
+    """The line of `%onnx_axes` for the model and the inputs of an export.
+
+    Example:
+        >>> from onnx_magic.frontends.reading import NamespaceReader
+        >>> words = ("net", "opset=18", "inputs=(x, y)")
+        >>> axes_line_of(Typed(VERBS["export"].line_arguments, words, NamespaceReader({}), "%onnx_export"))
+        '%onnx_axes net inputs=(x, y)'
+    """
+    given = (typed.text("model") or "model", typed.text("inputs"))
+    return " ".join(("%onnx_axes", given[0], *([f"inputs={given[1]}"] if given[1] else [])))
+
+
 def cell_fix(fix: str, typed: Typed) -> str:
     """A fix as a line for the cell: an option in the typed line, `model` as it is called there, `!` before a program.
 

@@ -24,7 +24,7 @@ from onnx_magic.exported import ExportedModel, Variants
 from onnx_magic.frontends.arguments import VERBS, Field, VerbArguments, VerbRow
 from onnx_magic.frontends.completing import matcher
 from onnx_magic.frontends.documenting import magic_help, spelled
-from onnx_magic.frontends.fixing import Typed, cell_fix
+from onnx_magic.frontends.fixing import Typed, axes_line_of, cell_fix
 from onnx_magic.frontends.lines import Line, split_line
 from onnx_magic.frontends.progress import watching
 from onnx_magic.frontends.reading import Misread, NamespaceReader, parse
@@ -134,7 +134,7 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
         known: Typed | None = None  # the line, once it is sound: until then its errors hold it put right themselves
         try:
             split = split_line(line)
-            if "--help" in split.words:
+            if {"--help", "-h"} & {*split.words}:
                 page.page(magic_help(row, row.line_magic if cell is None else row.cell_magic))
                 return None
             typed = self._typed(row, split, cell, local_ns)
@@ -167,7 +167,10 @@ class OnnxMagics(_Derived):  # type: ignore[misc]  # its base is made from the v
                 if cell is not None:
                     return self._run_cell(row, values, cell)
                 live = _LINE_FORMS.get(row.name)
-                return live(self.shell, values, typed) if live else row.function(**values)
+                result = live(self.shell, values, typed) if live else row.function(**values)
+                if isinstance(result, ExportedModel) and row.name == "export":
+                    result.edit_line = axes_line_of(typed)
+                return result
             except KeyboardInterrupt as interrupt:
                 shorten(interrupt, interrupt_lines(watch, row.name))
                 raise

@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 from onnx_magic.records.latency import Latency
 from onnx_magic.records.results import Array, Comparison, OutputDiff, RunResult, SideBySide, VariantAnswer
 
-FieldKind: TypeAlias = Literal["line", "lines", "image", "expression", "size", "option"]
-"""A line of text; several; an image's path or upload; a Python expression; a whole number; an option of `run`."""
+FieldKind: TypeAlias = Literal["line", "lines", "image", "sound", "expression", "size", "option"]
+"""A line of text; several; an image's or a sound's path or upload; a Python expression; a whole number; an option."""
 
-FormKind: TypeAlias = Literal["texts", "question", "choices", "image", "arrays"]
+FormKind: TypeAlias = Literal["texts", "question", "choices", "image", "sound", "arrays"]
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class Comparison:
         diffs: One per output of PyTorch, in its order.
         agreement: Whether the answers mean the same; `None` where the task has no answer to compare.
         error: Why the graph did not run here, in one line; `None` when it ran.
+        rule: What a variant was asked for, as a sentence's part; empty where the tolerances of an export apply.
     """
 
     label: str
@@ -97,6 +98,7 @@ class Comparison:
     diffs: tuple[OutputDiff, ...] = ()
     agreement: Agreement | None = None
     error: str | None = None
+    rule: str = ""
 
     @property
     def passed(self) -> bool:
@@ -213,13 +215,11 @@ class VariantAnswer:
         answer: A RunResult, or the value of the cell.
         comparison: The tensors' differences from PyTorch's, a Comparison per call of the model.
         notes: What a reader must know.
-        drift: What its own verdict allowed it to be off by, as a share of the outputs' size; `None`: as any export.
     """
 
     answer: Any
     comparison: tuple[Comparison, ...] = ()
     notes: tuple[str, ...] = ()
-    drift: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

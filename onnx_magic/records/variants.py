@@ -45,6 +45,9 @@ class Answers:
         cosine: Mean cosine of the samples' outputs (of sentence embeddings: mean-pooled).
         worst: Smallest cosine of a sample.
         data: Where the samples came from: `data`, `calibration`.
+        expected: The share to be expected the same on other samples of the kind (`engine.variants.foreseeing`); `None`
+            where the task has no answer to count.
+        drift: Root mean square of the first output's difference, as a share of that output's own.
     """
 
     kind: str
@@ -53,6 +56,8 @@ class Answers:
     cosine: float
     worst: float
     data: str = "data"
+    expected: float | None = None
+    drift: float | None = None
 
     @property
     def changed(self) -> int:
@@ -107,6 +112,7 @@ class VariantRecord:
         changes: What became of each graph.
         kept: Layers that stayed as they were.
         tolerance: What the verdict asked for: `{"cosine": 0.95, "drift": 0.5}`; empty: the export's own tolerances.
+        sizes: Root mean square of each float output over the shapes of the verdict: what its drift is a share of.
         against: What it was held against: `PyTorch`, or `the float graph`.
         answers: How the answers on the user's data compare; `None` when no data was given.
         accuracy: The agreement that was asked for.
@@ -123,16 +129,12 @@ class VariantRecord:
     changes: Mapping[str, GraphChange] = field(default_factory=dict)
     kept: tuple[KeptLayer, ...] = ()
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
     against: str = "PyTorch"
     answers: Answers | None = None
     accuracy: float | None = None
     provider: str | None = None
     stale: bool = False
-
-    @property
-    def drift(self) -> float | None:
-        """What its verdict allows a value to be off by, as a share of its output's size; `None`: as any export."""
-        return self.tolerance.get("drift")
 
     @property
     def changed(self) -> bool:

@@ -55,6 +55,34 @@ def agreement(
     return Agreement(kind, int(agreed.sum()), len(wanted))
 
 
+def lead_changes(
+    task: str | None, expected: Outputs, actual: Outputs, feed: Mapping[str, Array]
+) -> tuple[Array, Array] | None:
+    """Of every answer: how far the expected one leads its runner-up, and what the actual side adds to that lead.
+
+    An answer changes where the two sum up to less than 0. Padding and rows that are not finite are left out.
+
+    Returns:
+        Both float[answers], or `None` where the task has no discrete answer, or its outputs are not there.
+
+    Example:
+        >>> one, two = {"logits": np.array([[0.0, 2.0]])}, {"logits": np.array([[1.5, 1.0]])}
+        >>> lead_changes("text-classification", one, two, {})
+        (array([2.]), array([-2.5]))
+    """
+    _, scores_of = _MEANINGS.get(task or "", ("", None))
+    mask = feed.get("attention_mask")
+    wanted, found = (scores_of(side, mask) if scores_of else None for side in (expected, actual))
+    if wanted is None or found is None or wanted.shape != found.shape or wanted.shape[-1] < 2:
+        return None
+    pair = np.argpartition(wanted, -2, axis=-1)[:, -2:]
+    lead, other = (np.take_along_axis(side, pair, axis=-1).astype(np.float64) for side in (wanted, found))
+    with np.errstate(invalid="ignore"):
+        lead, other = lead[:, 1] - lead[:, 0], other[:, 1] - other[:, 0]
+    sound = np.isfinite(lead) & np.isfinite(other)
+    return lead[sound], (other - lead)[sound]
+
+
 def _floor(top: Array, atol: float) -> Array:
     """What counts as tied with `top`: both scores may be off by `atol`, and by rounding."""
     return np.asarray(top - 2 * atol - 1e-6 * np.abs(top))

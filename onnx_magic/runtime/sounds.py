@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import wave
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def is_sound(value: Any) -> bool:
 
 
 def read_sound(value: Any) -> Sound:
-    """A path, samples with their rate, or bare samples, as a `Sound`.
+    """A path, a file's bytes, samples with their rate, or bare samples, as a `Sound`.
 
     Integer samples are scaled by their dtype's range, several channels are averaged.
 
@@ -60,7 +61,9 @@ def read_sound(value: Any) -> Sound:
         FeedError: no such file, a format that nothing here reads, no samples, or samples that are not finite.
     """
     if isinstance(value, str | Path):
-        sound = _from_file(Path(value).expanduser())
+        sound = _from_path(Path(value).expanduser())
+    elif isinstance(value, bytes):
+        sound = _from_file(io.BytesIO(value), Path("upload"))
     elif isinstance(value, Mapping):
         found = next((value[key] for key in _SAMPLES if key in value), None)
         rate = next((value[key] for key in _RATES if key in value), None)
@@ -91,24 +94,30 @@ def check_rate(sound: Sound, rate: int, model: str) -> None:
     )
 
 
-def _from_file(path: Path) -> Sound:
+def _from_path(path: Path) -> Sound:
     if not path.is_file():
         raise FeedError(f"{path}: no such sound file", fix="give the path of a .wav file, or samples as an array")
+    with path.open("rb") as file:
+        return _from_file(file, path)
+
+
+def _from_file(file: BinaryIO, path: Path) -> Sound:
     try:
-        return _from_wave(path)
+        return _from_wave(file, path.name)
     except (wave.Error, EOFError) as error:
         if importlib.util.find_spec("soundfile") is None:
             raise FeedError(
                 f"{path.name} is no PCM .wav file ({error or 'it ends too early'}), and soundfile is not installed",
                 fix=f"pip install soundfile  # or: ffmpeg -i {path.name} -ar 16000 -ac 1 {path.stem}.wav",
             ) from error
-    return _from_soundfile(path)
+    file.seek(0)
+    return _from_soundfile(file, path)
 
 
-def _from_wave(path: Path) -> Sound:
-    with wave.open(str(path), "rb") as file:
-        width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-        data = file.readframes(file.getnframes())
+def _from_wave(file: BinaryIO, name: str) -> Sound:
+    with wave.open(file, "rb") as read:
+        width, channels, rate = read.getsampwidth(), read.getnchannels(), read.getframerate()
+        data = read.readframes(read.getnframes())
     count = len(data) // (width * channels) * channels
     raw = np.frombuffer(data, np.uint8, count * width)
     if width == 1:
@@ -119,14 +128,14 @@ def _from_wave(path: Path) -> Sound:
         values = (wide.view("<i4")[:, 0] >> 8).astype(np.float64)
     else:
         values = raw.view(f"<i{width}").astype(np.float64)
-    return Sound((values / _FULL_SCALE[width]).reshape(-1, channels).mean(-1).astype(np.float32), rate, path.name)
+    return Sound((values / _FULL_SCALE[width]).reshape(-1, channels).mean(-1).astype(np.float32), rate, name)
 
 
-def _from_soundfile(path: Path) -> Sound:
+def _from_soundfile(file: BinaryIO, path: Path) -> Sound:
     import soundfile
 
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise FeedError(
             f"{path.name} is no sound that soundfile reads",

@@ -21,6 +21,8 @@ def compare(
 ) -> Comparison:
     """Compare ONNX Runtime's outputs with PyTorch's on the same inputs, in numbers and in meaning.
 
+    A quantised variant is judged by the rule of its own verdict (cosine, drift, answers), unless a tolerance is given.
+
     Args:
         against: A model or another ExportedModel; by default the live source, else the one the manifest names, if its
             weights are still the same.
@@ -34,6 +36,7 @@ def compare(
         True
     """
     from onnx_magic.engine.comparing import compare_outputs, tolerances
+    from onnx_magic.engine.nearness import compare_near, rule_of
     from onnx_magic.engine.reference import reference_model, run_reference
     from onnx_magic.exported import ExportedModel, as_exported
     from onnx_magic.runtime.running import build_feed, run_feed
@@ -44,6 +47,9 @@ def compare(
         expected = run_feed(against.opened, feed)
     else:
         expected = run_reference(reference_model(target.opened, target.live, against), feed)
-    at, rt = tolerances(atol, rtol)
     actual = run_feed(target.opened, feed)
+    rule = rule_of(target.made) if atol is None and rtol is None else None
+    if rule is not None:
+        return compare_near("given", expected, actual, feed, rule, task=target.task, closeup=True)
+    at, rt = tolerances(atol, rtol)
     return compare_outputs("given", expected, actual, feed, task=target.task, atol=at, rtol=rt, closeup=True)

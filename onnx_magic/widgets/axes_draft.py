@@ -54,7 +54,7 @@ class AxesDraft:
         """
         if all(name == group for group, name in self.names.items()):
             return None
-        return self._wish(self.names) or False
+        return {**self._wish(self.names)} or False
 
     def edit(self, tensor: str, axis: int, text: str) -> None:
         """Take what was typed in a cell: `plan` is made again, or `wrong` says why it stays as it was.

@@ -29,6 +29,11 @@ def missing() -> tuple[str, ...]:
     return tuple(name for name in _NEEDED if not _found(name))
 
 
+def script(name: str) -> str:
+    """A view's script, with what all of them need before it."""
+    return "\n".join((_ASSETS / part).read_text(encoding="utf-8") for part in ("reopened.js", name))
+
+
 def _found(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
@@ -173,7 +178,7 @@ def _view_class() -> Any:
     class AxesTableView(anywidget.AnyWidget):
         """What the browser sees; it sends `edit` and counts `asked` up."""
 
-        _esm = _ASSETS / "axes_table.js"
+        _esm = script("axes_table.js")
         _css = _ASSETS / "axes_table.css"
         rows: Any = traitlets.List().tag(sync=True)
         line = traitlets.Unicode("").tag(sync=True)

@@ -29,6 +29,9 @@ class Backends(Protocol):
     def image(self, data: bytes) -> Any:
         """The image in a file's bytes."""
 
+    def sound(self, data: bytes) -> Any:
+        """The sound in a file's bytes."""
+
     def sample_inputs(self) -> Any:
         """An input to begin with where the form cannot hold one."""
 
@@ -54,11 +57,11 @@ def inputs_of(backends: Backends, filled: Filled, evaluate: Evaluate, upload: by
         backends: Whose form it is.
         filled: The text of each field; a missing one is empty.
         evaluate: Gives the value of an expression.
-        upload: A file that was picked, for an image.
+        upload: A file that was picked, for an image or a sound.
 
     Raises:
         FieldError: a field is empty, or is not what it should be.
-        FeedError: the image or the sizes cannot be had.
+        FeedError: the image, the sound or the sizes cannot be had.
     """
     return _MAKERS[backends.form.kind](backends, filled, evaluate, upload)
 
@@ -98,8 +101,8 @@ def filled_of(form: PlayForm, inputs: Any) -> dict[str, str] | None:
         return {name: str(inputs[name]) for name in ("question", "context")}
     if form.kind == "choices" and isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], list):
         return {"prompt": str(inputs[0]), "choices": "\n".join(map(str, inputs[1]))}
-    if form.kind == "image" and isinstance(inputs, str):
-        return {"image": inputs}
+    if form.kind in ("image", "sound") and isinstance(inputs, str):
+        return {form.kind: inputs}
     return None
 
 
@@ -155,6 +158,12 @@ def _image(backends: Backends, filled: Filled, _evaluate: Evaluate, upload: byte
     return filled.get("image", "").strip() or backends.sample_inputs()
 
 
+def _sound(backends: Backends, filled: Filled, _evaluate: Evaluate, upload: bytes | None) -> Any:
+    if upload is not None:
+        return backends.sound(upload)
+    return filled.get("sound", "").strip() or backends.sample_inputs()
+
+
 def _arrays(backends: Backends, filled: Filled, evaluate: Evaluate, _upload: bytes | None) -> Any:
     given, sizes = {}, {}
     for field in backends.form.fields:
@@ -194,6 +203,7 @@ _MAKERS: Mapping[str, Callable[[Backends, Filled, Evaluate, bytes | None], Any]]
     "question": _question,
     "choices": _choices,
     "image": _image,
+    "sound": _sound,
     "arrays": _arrays,
 }
 """The form's kind → how it is read."""

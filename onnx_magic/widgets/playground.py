@@ -22,7 +22,7 @@ from onnx_magic.errors import UsageError
 from onnx_magic.events import Event, StageStarted, Token, listening
 from onnx_magic.records.playing import Played, PlayView
 from onnx_magic.records.results import RunResult, SideBySide
-from onnx_magic.widgets.axes_table import VIEW, missing
+from onnx_magic.widgets.axes_table import VIEW, missing, script
 from onnx_magic.widgets.play_draft import PlayDraft
 
 __all__ = ["VIEW", "Playground", "missing"]
@@ -266,7 +266,7 @@ def _view_class() -> Any:
     class PlaygroundView(anywidget.AnyWidget):
         """What the browser sees; it sends `{"type": "run" | "look", "number": n, ...}` and is told when it is done."""
 
-        _esm = _ASSETS / "playground.js"
+        _esm = script("playground.js")
         _css = _ASSETS / "playground.css"
         name = traitlets.Unicode("").tag(sync=True)
         form: Any = traitlets.Dict().tag(sync=True)

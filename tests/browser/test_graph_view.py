@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,15 @@ def test_it_is_drawn_in_jupyterlab_without_a_word_to_anyone(
     for theme in ("Light", "Dark"):  # one Lab serves all tests, and keeps the theme that another test left
         seen.theme(theme)
         first.locator(f"html[data-theme={theme.lower()}]").wait_for(state="attached")
+        grounds = [place.evaluate("e => getComputedStyle(e).backgroundColor") for place in _grounds(seen, first)]
+        assert grounds[0] == grounds[1] == {"Light": "rgb(255, 255, 255)", "Dark": "rgb(17, 17, 17)"}[theme]
+        seen.shoot(f"graph_{theme.lower()}.png")
     assert seen.complaints() == []
+
+
+def _grounds(seen: Watched, frame: Any) -> tuple[Any, Any]:
+    """What the graph is drawn on, and what the notebook is."""
+    return frame.locator("#target"), seen.page.locator(".jp-Notebook").first
 
 
 def page_of(watched: Watched, model: Path, **options: object) -> Watched:

@@ -166,3 +166,34 @@ def test_reopened_in_jupyterlab_the_static_form_stands(reopened: Callable[..., W
     seen.page.evaluate("i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i)", axes)
     seen.shoot(f"lab_reopened_{'with' if state else 'without'}_state.png")
     assert seen.outside == []
+
+
+def test_a_trusted_notebook_that_is_opened_without_its_kernel_shows_the_static_form_alone(
+    run_notebook: Callable[..., Watched], watched: Watched, lab: Lab, sample_checkpoint: Path
+) -> None:
+    """The views' models are gone with the kernel: empty ones that JupyterLab finds in the notebook stand for them."""
+    run_notebook("%load_ext onnx_magic", f"model = {str(sample_checkpoint)!r}", "table = %onnx_axes model")
+    page, live = watched.page, watched.page.locator(".onnx-magic-axes")
+    live.wait_for()
+    watched.save()
+    watched.open(lab, "test.ipynb")
+    live.wait_for()  # the kernel lives, and so does the table
+    lab.stop_kernels()
+    path = lab.root / "test.ipynb"
+    book = nbformat.read(path, as_version=4)
+    error = page.get_by_text("Error displaying widget")
+    for kept in (True, False):
+        if not kept:  # what jupyterlab_widgets does by itself: once this fails, assets/reopened.js can go
+            del book.metadata["widgets"]
+        nbformat.write(book, path)
+        lab.ask("contents/test.ipynb/trust", "POST")
+        watched.open(lab, "test.ipynb")
+        page.locator(".jp-OutputArea table").first.wait_for()
+        if kept:
+            gone = page.locator(".onnx-magic-gone")
+            gone.wait_for(state="attached")
+            assert gone.is_hidden(), "nor the sign for a lost kernel"
+            watched.shoot("lab_reopened_trusted.png")
+        else:
+            error.wait_for()
+        assert error.count() == (0 if kept else 1) and live.count() == 0

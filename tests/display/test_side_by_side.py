@@ -85,9 +85,10 @@ def test_a_variant_that_means_something_else_is_worse_than_one_that_drifts(build
 
 def test_a_variant_is_judged_by_what_it_was_verified_with(build: Callable[[str], Any]) -> None:
     alike = build("agreeing")
-    own = VariantAnswer(alike.actual, alike.comparison, drift=6.0)
+    tried = tuple(dataclasses.replace(one, rule="cosine 0.9 or more") for one in alike.comparison)
+    own = VariantAnswer(alike.actual, tried)
     shown = text_of(dataclasses.replace(alike, others={"q4": own}))
-    assert "✓ q4: within its own tolerance (6× the output's size, as it was verified) in" in shown
+    assert "✓ q4: within the rule of its verdict (cosine 0.9 or more) in" in shown
 
 
 def test_a_long_output_shows_its_largest_values(build: Callable[[str], Any]) -> None:

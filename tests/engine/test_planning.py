@@ -73,6 +73,17 @@ def test_axes_that_move_together_take_the_name_together(tiny_bert: Callable[...,
     assert plan.dynamic["attention_mask"] == {1: "tokens"} and plan.inputs[0].shape[0] == 2
 
 
+def test_axes_as_torch_onnx_export_takes_them() -> None:
+    """Lists of axes, whose names are those that were found; and outputs, which follow by themselves."""
+    known = onnx_magic.plan(conv(), inputs=IMAGE)
+    output = known.outputs[0].name
+    plan = onnx_magic.plan(conv(), inputs=IMAGE, dynamic={"input": [2, 3], output: [2, 3]})
+    assert plan.dynamic == {"input": {axis: known.dynamic["input"][axis] for axis in (2, 3)}}
+    assert plan.inputs[0].shape[0] == 2
+    both = onnx_magic.plan(conv(), inputs=IMAGE, dynamic={"input": {0: "batch"}, output: {0: "batch"}})
+    assert both.dynamic == {"input": {0: "batch"}} and both.outputs[0].shape[0] == "batch"
+
+
 @pytest.mark.parametrize(
     ("dynamic", "said", "fix"),
     [
@@ -82,6 +93,9 @@ def test_axes_that_move_together_take_the_name_together(tiny_bert: Callable[...,
         ({"input": {1: "channels"}}, "cannot be dynamic", "dynamic="),
         ({"input": {0: 3}}, "neither an axis name", "dynamic="),
         (7, "neither an axis name", "dynamic="),
+        ({"input": ["0"]}, "neither an axis name", "dynamic="),
+        ({"input": [1]}, "cannot be dynamic", "dynamic="),
+        ({"out": [0]}, "dynamic names 'out'", "dynamic="),
         ({"input": {0: ""}}, "neither an axis name", "dynamic="),
     ],
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import onnx_magic
+from onnx_magic.display.bundles import bundle
 from onnx_magic.engine.playing import Player
 from onnx_magic.errors import FeedError, GraphFileError, UsageError
 from onnx_magic.events import StageStarted, Token, listening
@@ -258,8 +259,28 @@ def test_what_is_drawn_is_drawn_alike(teller: ExportedModel) -> None:
     assert top == greedy, "of one token there is nothing to draw"
 
 
-def test_weights_that_changed_are_told_by_their_text(teller: ExportedModel) -> None:
-    """The negative control: another model's text is not called the same."""
+def test_a_text_that_differs_is_told_and_marked(teller: ExportedModel, tmp_path: Path) -> None:
+    """The negative control: a graph with other weights writes another text, and that is not called the same."""
+    import onnx
+    from onnx import numpy_helper
+
+    other = onnx_magic.load(shutil.copytree(teller.path, tmp_path / "other"))
+    model = onnx.load(other.model_path)
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
+    onnx.save(model, other.model_path)
+    played = Player(teller, variants={"other": other}).run("the one", None, {"max_new_tokens": 8})
+    pytorch, same, differing = texts_of(played)
+    assert same == pytorch != differing
+    verdicts = [bool(answer.comparison) for answer in played.answers[1:]]
+    assert verdicts == [True, False]
+    told = bundle(played)["text/plain"]
+    assert told.startswith("✗ differs: other from PyTorch") and "»" in told
+
+
+def test_weights_that_changed_are_refused(teller: ExportedModel) -> None:
+    """PyTorch's text would be that of another model: its side is missing, and the reason is in its place."""
     import torch
 
     assert teller.source is not None

@@ -12,6 +12,7 @@ import pytest
 
 import onnx_magic
 from onnx_magic.engine.audio_examples import audio_examples, wants_mask
+from onnx_magic.engine.playing import Player
 from onnx_magic.engine.sources import resolve_source
 from onnx_magic.errors import FeedError
 
@@ -110,6 +111,25 @@ def test_a_file_of_another_rate_is_refused(exported: Any, tmp_path: Path) -> Non
         exported.run(path)
     with pytest.raises(FeedError, match="holds no samples"):
         exported.run(np.zeros(0, np.float32))
+
+
+def test_the_live_panel_asks_for_a_sound(exported: Any, tmp_path: Path) -> None:
+    player = Player(exported)
+    assert player.form.kind == "sound" and [field.kind for field in player.form.fields] == ["sound"]
+    noise = player.sample_inputs()
+    assert noise["array"].size == noise["sampling_rate"] == RATE
+    path = tmp_path / "hello.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", "not compressed"))
+        file.writeframes((sounds()[0] * 32767).astype("<i2").tobytes())
+    upload = player.sound(path.read_bytes())
+    assert upload["sampling_rate"] == RATE
+    answers = [player.run(given).answers for given in (upload, str(path))]
+    texts = {answer.result.decoded[0]["text"] for pair in answers for answer in pair if answer.result}
+    assert [len(pair) for pair in answers] == [2, 2] and len(texts) == 1 and len(texts.pop()) > 3
+    for data in (b"", b"RIFF", path.read_bytes()[:30]):
+        with pytest.raises(FeedError, match=r"upload (is no|holds no)"):
+            player.sound(data)
 
 
 def test_a_mask_goes_with_layer_normalisation() -> None:

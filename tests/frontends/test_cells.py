@@ -216,7 +216,7 @@ class TestWhatGoesWrong:
         shell.user_ns["fresh"] = copy.deepcopy(shell.user_ns["cnn"]).train()
         with pytest.raises(UsageError, match="in train mode") as caught:
             shell.cell("fresh(x)")
-        assert caught.value.fix == "model.eval()"
+        assert caught.value.fix == "fresh.eval()"
 
     def test_a_cell_that_trains_is_refused(self, shell: Any) -> None:
         shell.user_ns["fresh"] = copy.deepcopy(shell.user_ns["cnn"])
@@ -241,9 +241,14 @@ class TestWhatGoesWrong:
         assert "frontends/cells.py" not in text
 
     def test_syntax_that_is_none(self, shell: Any) -> None:
-        with pytest.raises(SyntaxError) as caught:
+        with pytest.raises(UsageError) as caught:
             shell.cell("\ny = 1\nx =")
-        assert caught.value.lineno == 4  # of the notebook's cell
+        assert caught.value.what == "line 4 of the cell is no Python: invalid syntax, in x ="  # the notebook's cell
+        assert caught.value.fix == "mend line 4, and run the cell again"
+        assert isinstance(caught.value.__cause__, SyntaxError) and len(shell.error_text.splitlines()) == 2
+        with pytest.raises(UsageError) as caught:
+            shell.cell("I loved it\nA dull, lifeless mess")
+        assert caught.value.fix.endswith("lines=yes  # takes the body as text, a sample a line")
 
     def test_await_is_refused(self, shell: Any) -> None:
         with pytest.raises(UsageError, match="awaits at its top level"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onnx_magic.frontends.arguments import VERBS
-from onnx_magic.frontends.fixing import Typed, cell_fix, shell_fix, with_fixes
+from onnx_magic.frontends.fixing import Typed, axes_line_of, cell_fix, shell_fix, with_fixes
 from onnx_magic.frontends.reading import NamespaceReader, ShellReader
 from onnx_magic.records.artifact import ExportReport
 from onnx_magic.records.findings import Finding
@@ -126,3 +126,8 @@ def test_what_was_found_is_put_right_for_the_shell() -> None:
     assert with_fixes(report.validation, spell) == told.validation
     for other in (None, "text", Finding("fallback", "a finding without a fix")):
         assert with_fixes(other, spell) == other
+
+
+def test_the_line_that_edits_the_axes() -> None:
+    assert axes_line_of(cell("net opset=18 inputs=(x,y)")) == "%onnx_axes net inputs=(x,y)"
+    assert axes_line_of(cell("nets[0] ner output=a")) == "%onnx_axes nets[0]"

@@ -143,7 +143,7 @@ def test_a_plan_is_edited_and_exported_again(shell: Any, folder: Path) -> None:
 def test_a_plan_without_its_model_says_so(shell: Any, folder: Path) -> None:
     exported = shell.run("exported = %onnx_export folder validate=no\nexported")
     text = bundle(exported)["text/plain"]
-    assert "edit the axes: %onnx_axes model" in text and "sequence_length (probe)" in text
+    assert "edit the axes: %onnx_axes folder" in text and "sequence_length (probe)" in text
     plan, loaded = exported.plan, onnx_magic.load(exported.path)
     assert "asked" not in repr(plan) and plan.asked is not None
     exported.release()

@@ -32,6 +32,7 @@ FORMS = {
         "choices", (PlayField("prompt", "p", "line", "It"), PlayField("choices", "c", "lines", "a\nb"))
     ),
     "image": PlayForm("image", (PlayField("image", "image", "image"),)),
+    "sound": PlayForm("sound", (PlayField("sound", "sound", "sound"),)),
     "arrays": PlayForm(
         "arrays",
         (
@@ -63,6 +64,9 @@ class FakeBackends:
         if data == b"broken":
             raise FeedError("the file is no image", fix="convert it to PNG")
         return ("image", data)
+
+    def sound(self, data: bytes) -> Any:
+        return ("sound", data)
 
     def sample_inputs(self) -> Any:
         return "noise"

@@ -28,6 +28,8 @@ def evaluate(text: str) -> Any:
         ("choices", {"prompt": "It fell and", "choices": "broke\nflew"}, ("It fell and", ["broke", "flew"])),
         ("image", {"image": "cat.png"}, "cat.png"),
         ("image", {"image": ""}, "noise"),
+        ("sound", {"sound": "hello.wav"}, "hello.wav"),
+        ("sound", {"sound": " "}, "noise"),
         ("arrays", {}, {"given": {}, "sizes": {"n": 2}, "seed": 0}),
         (
             "arrays",
@@ -69,6 +71,10 @@ def test_an_upload_is_read_as_an_image() -> None:
     assert inputs_of(backends, {"image": "ignored.png"}, evaluate, b"png") == ("image", b"png")
     with pytest.raises(FeedError, match="no image"):
         inputs_of(backends, {}, evaluate, b"broken")
+
+
+def test_an_upload_is_read_as_a_sound() -> None:
+    assert inputs_of(FakeBackends("sound"), {"sound": "ignored.wav"}, evaluate, b"wav") == ("sound", b"wav")
 
 
 @pytest.mark.parametrize("inputs", [{"x": 1}, ["a", 1], "two\nlines", [], [""], None, ("a", 1)])

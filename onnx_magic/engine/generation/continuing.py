@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -128,7 +129,8 @@ def by_transformers(
 
     options = dict(options)
     beams = options.get("num_beams") or model.generation_config.num_beams or 1
-    if beams == 1 and streamed:  # beams are put in order at the end only: nothing to stream
+    # Beams are put in order at the end only: nothing to stream. Whisper's own generate() takes no streamer.
+    if beams == 1 and streamed and "streamer" in inspect.signature(model.generate).parameters:
         options["streamer"] = streamer(opened.tokenizer, prompt, "encoder" in opened.graphs)
     if options.get("stop_strings"):
         options["tokenizer"] = full_tokenizer(opened)

@@ -78,6 +78,53 @@ def merge_decoders(first: onnx_ir.Model, cached: onnx_ir.Model, axes: Mapping[st
     )
 
 
+def take_branch(model: onnx_ir.Model, branch: str) -> onnx_ir.Model | None:
+    """One branch of a merged decoder as a graph of its own: what `merge_decoders` was given. `model` is used up.
+
+    Args:
+        model: The merged decoder.
+        branch: `FIRST` or `CACHED`.
+
+    Returns:
+        The graph; `None` where the model is no merged decoder.
+    """
+    import onnx_ir
+
+    outer = model.graph
+    choose = next((n for n in outer if n.op_type == "If" and n.inputs[0] and n.inputs[0].name == USE_CACHE), None)
+    if choose is None:
+        return None
+    sides = ("then_branch", "else_branch")
+    inner, other = (choose.attributes[n].as_graph() for n in (sides if branch == CACHED else reversed(sides)))
+    for node in other.all_nodes():  # or what it alone reads would count as used
+        for place in range(len(node.inputs)):
+            node.replace_input_with(place, None)
+    names = [value.name for value in choose.outputs]
+    # With a cache the encoder's keys and values come out empty: no outputs of the graph that was merged.
+    wanted = [
+        (value, name)
+        for value, name in zip(inner.outputs, names, strict=True)
+        if (maker := value.producer()) is not None and maker.op_type != "Constant"
+    ]
+    outer.outputs.clear()
+    outer.remove(choose, safe=True)
+    inner.outputs.clear()
+    nodes = list(inner)
+    inner.remove(nodes)
+    for value in tuple(inner.initializers.values()):
+        inner.initializers.pop(value.name or "")
+        outer.register_initializer(value)
+    outer.extend(nodes)
+    for value, name in wanted:
+        value.name = name
+    outer.outputs.extend(value for value, _ in wanted)
+    onnx_ir.passes.common.RemoveUnusedNodesPass()(model)
+    for value in (*outer.inputs,):  # those with a cache stay as they are: they give the merged inputs their order
+        if value.name == USE_CACHE or (branch == FIRST and not value.uses()):
+            outer.inputs.remove(value)
+    return model
+
+
 def share_weights(model: onnx_ir.Model, other: Path) -> int:
     """Let `model` name its weights in the data file of the graph at `other`, which it will be saved beside.
 
@@ -174,15 +221,20 @@ def _branch(graph: onnx_ir.Graph, inputs: Mapping[str, onnx_ir.Value], prefix: s
     graph.inputs.clear()
     for value in (*graph.initializers.values(),):
         graph.initializers.pop(value.name or "")
-        value.name = f"{prefix}/{value.name}"
+        value.name = _prefixed(value.name, prefix)
         graph.register_initializer(value)
     for node in graph.all_nodes():
-        node.name = f"{prefix}/{node.name}"
+        node.name = _prefixed(node.name, prefix)
         for value in node.outputs:
             if value.name:
-                value.name = f"{prefix}/{value.name}"
+                value.name = _prefixed(value.name, prefix)
     graph.name = prefix
     return graph
+
+
+def _prefixed(name: str | None, prefix: str) -> str:
+    """The name under a prefix; as it is where it came out of such a branch."""
+    return f"{name}" if f"{name}".startswith(f"{prefix}/") else f"{prefix}/{name}"
 
 
 class _Weights:

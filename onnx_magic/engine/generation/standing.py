@@ -12,6 +12,7 @@ import numpy as np
 from onnx_magic.engine.capturing import arguments_by_name
 from onnx_magic.engine.comparing import compare_outputs
 from onnx_magic.engine.generation.hosting import answering_of, standing_in
+from onnx_magic.engine.nearness import compare_near, rule_of
 from onnx_magic.engine.precision import as_narrow, narrow_notes, narrow_tolerances
 from onnx_magic.engine.tensors import to_arrays
 from onnx_magic.engine.watching import KEPT_CALLS, ModuleCall
@@ -96,6 +97,7 @@ class GeneratorStandIn:
     ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
         """The logits of every step, while both runs feed the same tokens; and a note where they part."""
         exported = self.exported
+        rule = rule_of(exported.made)
         found: list[Comparison] = []
         for number, (call, other) in enumerate(zip(calls, answered, strict=False), start=1):
             feed = _tokens(arguments_by_name(self.signature, call.args, call.kwargs))
@@ -104,8 +106,11 @@ class GeneratorStandIn:
                 return tuple(found), (note, *narrow_notes(exported, found))
             expected = _logits(call.outputs)
             label, task = f"step {number}", exported.task
-            atol, rtol = narrow_tolerances(expected, exported.validation)
             actual = as_narrow(other.outputs, expected)
+            if rule is not None:
+                found.append(compare_near(label, expected, actual, feed, rule, task=task))
+                continue
+            atol, rtol = narrow_tolerances(expected, exported.validation)
             found.append(compare_outputs(label, expected, actual, feed, task=task, atol=atol, rtol=rtol))
         return tuple(found), narrow_notes(exported, found)
 

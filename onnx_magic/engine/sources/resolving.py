@@ -93,7 +93,7 @@ def _refuse_others(model: Any) -> None:
         return
     raise SourceError(
         f"expected a model, a pipeline, a checkpoint folder or a Hub id, not {_described(model)}",
-        fix="%onnx_export model  # an nn.Module, or the path of a checkpoint folder",
+        fix="model = AutoModel.from_pretrained(...)  # any nn.Module; or the path of a checkpoint folder",
     )
 
 

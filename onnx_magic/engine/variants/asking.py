@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onnx_magic.engine.recording import Recorder
+from onnx_magic.engine.variants.branches import Piece, joined, pieces_of
 from onnx_magic.engine.variants.calibrating import read_data, samples_in
 from onnx_magic.engine.variants.making import (
     Making,
@@ -104,19 +105,26 @@ def _quantized(
     for role, graph in made.parent.opened.graphs.items():
         with stage("quantize") as row:
             row.detail = mode.title
-            source = prepare_source(graph.path, made.place.work, role, mode, request.wish)
-            sources.append(source)
-            if "float16" in mode.methods:
-                seen.findings += _leave_overflows(made, source)
-            if request.accuracy is None:
-                target = source.path.with_name("quantized.onnx")
-                graphs[role] = made.place.write(role, quantize_graph(source, mode, request.wish, target, made.feeds))
+            work, models = made.place.work, []
+            pieces = pieces_of(graph.path, role, graph.operators, work, apart=mode.methods[0] != "float16")
+            for piece in pieces:
+                source = prepare_source(piece.path, work / piece.name, role, mode, request.wish)
+                sources.append(source)
+                if "float16" in mode.methods:
+                    seen.findings += _leave_overflows(made, source, piece)
+                if request.accuracy is None:
+                    target = source.path.with_name("quantized.onnx")
+                    models.append(quantize_graph(source, mode, request.wish, target, made.feeds))
+            if models:
+                graphs[role] = made.place.write(role, joined(models))
         if request.accuracy is not None:
             graphs[role], answers, told, found = Search(made, source, mode, request.wish, request.accuracy).run()
             steps += told
             seen.findings += found
-        seen.findings += _kept_for_want_of_kernels(source)
-        steps += [step if role == "model" else f"{role}: {step}" for step in done_to(source, mode, request.wish)]
+        for source, piece in zip(sources[-len(pieces) :], pieces, strict=True):
+            seen.findings += _kept_for_want_of_kernels(source)
+            done = done_to(source, mode, request.wish)
+            steps += [f"{piece.title}: {step}" if piece.title else step for step in done]
     kept = tuple(layer for source in sources for layer in source.kept.values())
     options = {name: value for name, value in dataclasses.asdict(request.wish).items() if value not in (None, ())}
     record = VariantRecord(
@@ -131,10 +139,10 @@ def _quantized(
     return graphs, record
 
 
-def _leave_overflows(made: Making, source: Source) -> list[Finding]:
+def _leave_overflows(made: Making, source: Source, piece: Piece) -> list[Finding]:
     """Leave the layers in float32 whose values float16 cannot hold, and name them."""
     feeds = made.feeds or [feed for _, feed in made.reference(source.role).cases]
-    found = find_overflows(source.path, feeds)
+    found = find_overflows(source.path, piece.feeds(feeds))
     for one in found:
         source.kept[one.node] = KeptLayer(one.node, one.operator, one.module, "overflow", graph=source.role)
     worst: dict[str, float] = {}

@@ -32,6 +32,7 @@ class Layer:
         weight: Name of the weight.
         inputs: Names of its inputs.
         elements: Numbers in the weight.
+        output: Name of its output.
     """
 
     node: str
@@ -40,6 +41,7 @@ class Layer:
     weight: str
     inputs: tuple[str, ...]
     elements: int
+    output: str = ""
 
     @property
     def name(self) -> str:
@@ -60,7 +62,8 @@ def weight_layers(model: onnx.ModelProto, operators: Sequence[str]) -> list[Laye
             elements = 1
             for dim in weight.dims:
                 elements *= dim
-            found.append(Layer(node.name, node.op_type, module_of(node), weight.name, tuple(node.input), elements))
+            inputs, output = tuple(node.input), node.output[0]
+            found.append(Layer(node.name, node.op_type, module_of(node), weight.name, inputs, elements, output))
     return found
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from onnx_magic.engine.locking import export_lock
+from onnx_magic.engine.nearness import sizes_of
 from onnx_magic.engine.packing import graph_entry
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.recording import Recorder
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Feed: TypeAlias = Mapping[str, Array]
+ALL = slice(None)
 Run: TypeAlias = tuple[Mapping[str, Array], Mapping[str, Array], Feed]
 
 
@@ -108,20 +110,23 @@ class Making:
             self.references[role] = reference_for(parent.opened, role, parent.plain[role], parent.live, parent.examples)
         return self.references[role]
 
-    def runs(self, path: Path, provider: str | None = None) -> list[Run]:
-        """A graph beside its reference on the user's data."""
+    def runs(self, path: Path, provider: str | None = None, part: slice = ALL) -> list[Run]:
+        """A graph beside its reference on the user's data, or on a part of the feeds."""
         reference = self.reference("model" if "model" in self.parent.plain else next(iter(self.parent.plain)))
         if not self.expected:
             self.expected = [reference.run(feed) for feed in self.feeds]
         session = Session(open_session(path, provider))
-        return [(wanted, session.run(feed), feed) for wanted, feed in zip(self.expected, self.feeds, strict=True)]
+        pairs = zip(self.expected[part], self.feeds[part], strict=True)
+        return [(wanted, session.run(feed), feed) for wanted, feed in pairs]
 
-    def answers(self, path: Path, tolerance: Tolerance, data: str, provider: str | None = None) -> Answers | None:
+    def answers(
+        self, path: Path, tolerance: Tolerance, data: str, provider: str | None = None, part: slice = ALL
+    ) -> Answers | None:
         """What its answers on the user's data are worth; `None` without data, or when it does not run on them."""
         if not self.feeds:
             return None
         try:
-            runs = self.runs(path, provider)
+            runs = self.runs(path, provider, part)
         except OnnxMagicError:
             return None  # the verdict says why
         return answers_of(runs, self.task, cosine=tolerance.cosine, data=data)
@@ -230,6 +235,7 @@ def finish(
         fingerprint=files_fingerprint(parent.graphs),
         changes={role: _change(parent.graphs[role], graph) for role, graph in graphs.items()},
         tolerance=dataclasses.asdict(tolerance) if tolerance is not None else {},
+        sizes=sizes_of(verdict.comparisons, tolerance.drift) if tolerance is not None else {},
         against=against,
         answers=answers,
     )

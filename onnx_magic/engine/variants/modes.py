@@ -57,8 +57,8 @@ class Mode:
     no_kernel: tuple[str, ...] = ()
 
 
-EIGHT = Tolerance(cosine=0.95, drift=4.0, answers=0.9)
-FOUR = Tolerance(cosine=0.90, drift=6.0, answers=0.8)
+EIGHT = Tolerance(cosine=0.95, drift=2.0, answers=0.9)
+FOUR = Tolerance(cosine=0.90, drift=3.0, answers=0.8)
 HALF = Tolerance(cosine=0.999, drift=0.1, answers=0.98)
 
 ENOUGH = 20

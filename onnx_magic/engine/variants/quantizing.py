@@ -359,7 +359,9 @@ def _join_casts(model: onnx_ir.Model) -> None:
         is_wide = wide is not None and wide.dtype in (single, None) and before.attributes.get_int("to", 0) == half
         if is_wide and wide is not None and (maker := wide.producer()) is not None and maker.op_type != "Cast":
             node.replace_input_with(0, wide)
-    onnx_ir.passes.common.RemoveUnusedNodesPass()(model)
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    RemoveUnusedNodesPass()(model)
 
 
 _STEPS: Mapping[str, Step] = {"dynamic": _dynamic, "static": _static, "4bit": _four_bits, "float16": _float16}

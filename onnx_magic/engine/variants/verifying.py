@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnx_magic.engine.comparing import ATOL, ROUNDING, RTOL, compare_outputs, counted_positions, diff_output
+from onnx_magic.engine.comparing import ATOL, RTOL, compare_outputs, counted_positions
+from onnx_magic.engine.nearness import Rule, compare_near
 from onnx_magic.engine.probing import one_line
-from onnx_magic.engine.tensors import dtype_name
 from onnx_magic.engine.validating import check_file
+from onnx_magic.engine.variants.foreseeing import expected_rate, mean_drift
 from onnx_magic.engine.variants.modes import ENOUGH, Tolerance
 from onnx_magic.engine.variants.references import FLOAT_GRAPH, Reference
 from onnx_magic.errors import OnnxMagicError
@@ -73,7 +74,9 @@ def verify_variant(
     except OnnxMagicError as error:
         checks["onnxruntime session"] = False
         findings.append(Finding("graph-refused", error.what.replace(str(path), path.name), fix=error.fix))
-    comparisons = _compared(tried, task, tolerance)
+    sizes = output_sizes([one.expected for one in tried])
+    rule = Rule(tolerance.cosine, tolerance.drift, sizes) if tolerance is not None else None
+    comparisons = _compared(tried, task, rule)
     findings += _judged(tried, comparisons, tolerance)
     if reference.name == FLOAT_GRAPH:
         why = f": {reference.why}" if reference.why else ""
@@ -119,17 +122,16 @@ def _run(session: Session, reference: Reference, before: str) -> tuple[list[_Tri
     return tried, skipped
 
 
-def _compared(tried: Sequence[_Tried], task: str | None, tolerance: Tolerance | None) -> list[Comparison]:
-    sizes = output_sizes([one.expected for one in tried])
+def _compared(tried: Sequence[_Tried], task: str | None, rule: Rule | None) -> list[Comparison]:
     found = []
     for one in tried:
         shapes = {name: tuple(array.shape) for name, array in one.feed.items()}
         if one.error:
             found.append(Comparison(one.label, shapes, error=one.error))
-        elif tolerance is None:
+        elif rule is None:
             found.append(compare_outputs(one.label, one.expected, one.actual, one.feed, task=task))
         else:
-            found.append(_near(one, shapes, task, tolerance, sizes))
+            found.append(compare_near(one.label, one.expected, one.actual, one.feed, rule, task=task, alone=False))
     return found
 
 
@@ -142,29 +144,6 @@ def output_sizes(outputs: Sequence[Outputs]) -> dict[str, float]:
                 kept = array[np.isfinite(array)].astype(np.float64)
                 found.setdefault(name, []).append(float(np.mean(kept**2)) if kept.size else 0.0)
     return {name: float(np.sqrt(np.mean(values))) for name, values in found.items()}
-
-
-def _near(
-    one: _Tried,
-    shapes: Mapping[str, tuple[int, ...]],
-    task: str | None,
-    tolerance: Tolerance,
-    sizes: Mapping[str, float],
-) -> Comparison:
-    mask = one.feed.get("attention_mask")
-    diffs: list[OutputDiff] = []
-    for name, array in one.expected.items():
-        if name not in one.actual:
-            return Comparison(one.label, shapes, error=f"the graph has no output {name}")
-        bound = tolerance.drift * sizes.get(name, 0.0) + ROUNDING
-        by_dtype = {dtype_name(array): bound}, {dtype_name(array): tolerance.drift}
-        counted = counted_positions(array, mask)
-        diffs.append(diff_output(name, array, one.actual[name], atol=by_dtype[0], rtol=by_dtype[1], counted=counted))
-    same_shapes = all(diff.expected_shape == diff.actual_shape for diff in diffs)
-    # A tie within half of the bound is none that a person would miss.
-    margin = max((diff.atol for diff in diffs), default=0.0) / 4
-    agreed = agreement(task, one.expected, one.actual, one.feed, margin) if task and same_shapes else None
-    return Comparison(one.label, shapes, tuple(diffs), agreed)
 
 
 def _judged(tried: Sequence[_Tried], comparisons: Sequence[Comparison], tolerance: Tolerance | None) -> list[Finding]:
@@ -249,6 +228,7 @@ def answers_of(
     """
     counts: dict[str, list[int]] = {}
     cosines: list[float] = []
+    further = {"expected": expected_rate(runs, task), "drift": mean_drift(runs)}
     for expected, actual, feed in runs:
         found = agreement(task, expected, actual, feed, 0.0) if task else None
         if found is not None:
@@ -260,8 +240,9 @@ def answers_of(
         return None
     mean, worst = (float(np.mean(cosines)), float(np.min(cosines))) if cosines else (float("nan"), float("nan"))
     for kind, (same, of) in counts.items():
-        return Answers(kind, same, of, mean, worst, data)
-    return Answers("cosine", sum(value >= cosine for value in cosines), len(cosines), mean, worst, data)
+        return Answers(kind, same, of, mean, worst, data, **further)
+    near = sum(value >= cosine for value in cosines)
+    return Answers("cosine", near, len(cosines), mean, worst, data, **further)
 
 
 def sample_cosines(expected: Outputs, actual: Outputs, feed: Mapping[str, Array]) -> list[float]:

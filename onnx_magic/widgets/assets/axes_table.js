@@ -10,6 +10,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function render({ model, el }) {
+  setTimeout(() => keepStatic(model.widget_manager)); // the output stands in the notebook by then
   const id = `onnx-magic-${Math.random().toString(36).slice(2)}`;
   const root = make('div', { class: 'onnx-magic-axes', 'data-lm-suppress-shortcuts': 'true' });
   const told = make('div', { id: `${id}-told` }, 'A number is static, a name is dynamic; the same name means the same size.');

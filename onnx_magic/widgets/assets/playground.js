@@ -11,6 +11,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function render({ model, el }) {
+  setTimeout(() => keepStatic(model.widget_manager)); // the output stands in the notebook by then
   const id = `onnx-magic-${Math.random().toString(36).slice(2)}`;
   const form = model.get('form');
   const fields = new Map(); // name -> the element that is filled in
@@ -62,16 +63,17 @@ function render({ model, el }) {
     inputs.append(field.optional ? make('details', { class: 'wide' }, make('summary', {}, `with a ${field.label}`), filled) : filled);
     element.addEventListener('input', () => typed(field));
     element.addEventListener('keydown', (event) => entered(event, field));
-    if (field.kind === 'image') inputs.append(picker(element));
+    if (field.kind === 'image' || field.kind === 'sound') inputs.append(picker(element, field));
   }
 
-  function picker(path) {
-    const file = make('input', { type: 'file', accept: 'image/*', id: `${id}-file` });
+  function picker(path, field) {
+    const accept = field.kind === 'image' ? 'image/*' : 'audio/*';
+    const file = make('input', { type: 'file', accept, id: `${id}-file` });
     file.addEventListener('change', async () => {
       const [picked] = file.files;
       if (!picked) return;
       if (picked.size > LARGEST) {
-        explain({ place: 'image', what: `${picked.name} is larger than 8 MB`, fix: 'give its path instead' });
+        explain({ place: field.name, what: `${picked.name} is larger than 8 MB`, fix: 'give its path instead' });
         return;
       }
       upload = await picked.arrayBuffer();

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ import pytest
 
 import onnx_magic
 from onnx_magic.engine.exporting import ExportRequest
+from onnx_magic.engine.generation.continuing import in_pytorch
 from onnx_magic.engine.generation.encoder_decoder_parts import encoder_decoder_parts, merged_part
+from onnx_magic.engine.generation.merging import CACHED, FIRST, merge_decoders, take_branch
 from onnx_magic.engine.generation.proving import prove_part
 from onnx_magic.engine.planning import prepare_declared
+from onnx_magic.engine.play_forms import form_of
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
@@ -177,6 +182,68 @@ def test_the_pair_shares_one_data_file(exports: Callable[[str], tuple[Any, Any]]
     later = onnx_ir.load(exported.path / "onnx" / "decoder_with_past_model.onnx").graph.initializers.values()
     files = {v.const_value.location for v in later if isinstance(v.const_value, onnx_ir.ExternalTensor)}
     assert files == {"decoder_model.onnx_data"}
+
+
+def test_whisper_writes_in_the_live_panel_too(exports: Callable[..., Any]) -> None:
+    """Its own `generate()` takes no streamer."""
+    model, exported = exports("whisper")
+    features = {"input_features": np.random.default_rng(0).normal(size=(1, 8, 100)).astype(np.float32)}
+    asked = {"max_new_tokens": 5}
+    first = in_pytorch(exported.opened, features, asked, model, streamed=True)
+    second = in_pytorch(exported.opened, features, asked, model)
+    assert np.array_equal(first.outputs["sequences"], second.outputs["sequences"])
+
+
+@pytest.mark.parametrize("mode", ["int8", "q4f16"])
+def test_both_branches_of_a_merged_decoder_are_quantised(
+    exports: Callable[..., Any], tmp_path: Path, mode: str
+) -> None:
+    plain = onnx_magic.load(shutil.copytree(exports("t5")[1].path, tmp_path / "out"))
+    small = plain.quantize(mode)
+    before, after = (onnx_ir.load(each.graphs["decoder"].path).graph for each in (plain, small))
+    assert [value.name for value in after.inputs] == [value.name for value in before.inputs]
+    assert [str(value.shape) for value in after.outputs] == [str(value.shape) for value in before.outputs]
+    counts = {}
+    for branch in ("then_branch", "else_branch"):
+        nodes = [list(_choice(graph).attributes[branch].as_graph().all_nodes()) for graph in (before, after)]
+        products = [sum(node.op_type == "MatMul" for node in each) for each in nodes]
+        counts[branch] = sum(node.op_type in ("MatMulInteger", "MatMulNBits") for node in nodes[1])
+        assert counts[branch] == products[0] - products[1] > 8, "those with weights; attention's own stay in float"
+    assert counts["else_branch"] > counts["then_branch"], "the first step makes the encoder's keys and values too"
+    weights = [
+        v.const_value.tobytes() for v in after.initializers.values() if v.const_value and v.const_value.size > 99
+    ]
+    assert len(weights) == len(set(weights)) < sum(counts.values()), "a weight of both branches stands there once"
+    assert small.generate(input_ids=[[5, 6, 7]], max_new_tokens=4).shape == (1, 5)
+    titles = [step.partition(":")[0] for step in small.made.steps if " weights of" in step]
+    assert titles == ["encoder", "decoder, first step", "decoder, with a cache"]
+
+
+def test_branches_are_what_was_merged(exports: Callable[..., Any]) -> None:
+    path = exports("t5")[1].graphs["decoder"].path
+    first, cached = (take_branch(onnx_ir.load(path), branch) for branch in (FIRST, CACHED))
+    assert first is not None and cached is not None
+    assert "past_key_values.0.decoder.key" not in [value.name for value in first.graph.inputs]
+    assert "present.0.encoder.key" not in [value.name for value in cached.graph.outputs]
+    again, whole = merge_decoders(first, cached, {}).graph, onnx_ir.load(path).graph
+    assert [str(value) for value in again.inputs] == [str(value) for value in whole.inputs]
+    assert [node.name for node in again.all_nodes()] == [node.name for node in whole.all_nodes()]
+    assert {*again.initializers} == {*whole.initializers}
+    encoder = onnx_ir.load(exports("t5")[1].graphs["encoder"].path)
+    assert take_branch(encoder, FIRST) is None
+
+
+def _choice(graph: onnx_ir.Graph) -> onnx_ir.Node:
+    return next(node for node in graph if node.op_type == "If")
+
+
+def test_the_live_panel_of_captions_asks_for_an_image(exports: Callable[..., Any], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exports("vit-gpt2")[1].path, tmp_path / "out"))
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "do_resize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    form = form_of(onnx_magic.load(folder))
+    assert form.kind == "image" and form.streams
+    assert [field.name for field in form.fields] == ["image", "max_new_tokens", "temperature", "seed"]
 
 
 @pytest.mark.parametrize("name", ["t5", "marian", "vit-gpt2"])

@@ -8,11 +8,18 @@ const dark = () => {
   if (h.getAttribute('theme')) return h.getAttribute('theme') === 'dark';
   return matchMedia('(prefers-color-scheme: dark)').matches;
 };
+const behind = (element) => { // the colour that the frame stands on; empty where nothing has one
+  for (let e = element.parentElement; e; e = e.parentElement) {
+    const colour = getComputedStyle(e).backgroundColor;
+    if (/^rgb\(/.test(colour)) return colour;
+  }
+  return '';
+};
 for (const f of scope.querySelectorAll('iframe[data-onnx-magic=graph]')) {
   if (f.onnxMagic) continue;
   f.onnxMagic = true;
   const post = (what) => f.contentWindow && f.contentWindow.postMessage({ target: 'onnx_magic.graph', ...what }, '*');
-  const send = () => post({ dark: dark() });
+  const send = () => post({ dark: dark(), behind: behind(f) });
   const [toAnswer, toDraw] = (f.dataset.patience || '20 60').split(' ').map(Number); // seconds
   const note = f.nextElementSibling, tables = f.previousElementSibling;
   let answered = false, timer = 0;

@@ -11,7 +11,9 @@ const fail = (e) => {
 };
 try {
   // The notebook's theme wins over prefers-color-scheme.
-  const theme = (dark) => {
+  const ground = document.createElement('style'); document.head.append(ground);
+  const theme = (dark, behind) => { // Netron's own dark ground is a grey that no notebook has
+    ground.textContent = /^rgb\([\d, ]+\)$/.test(behind) ? `.default, .target, .default body { background-color: ${behind} !important }` : '';
     for (const s of document.styleSheets) for (const r of s.cssRules)
       if (r.media && (r.__dark || /prefers-color-scheme/.test(r.conditionText || r.media.mediaText))) { r.__dark = true; r.media.mediaText = dark ? 'all' : 'not all'; }
     root.style.colorScheme = root.dataset.theme = dark ? 'dark' : 'light';
@@ -19,7 +21,7 @@ try {
   let shown; const printed = new Promise((ok) => { shown = ok; });
   addEventListener('message', (e) => {
     if (e.source !== parent || !e.data || e.data.target !== 'onnx_magic.graph') return;
-    if ('dark' in e.data) theme(!!e.data.dark);
+    if ('dark' in e.data) theme(!!e.data.dark, e.data.behind);
     if (e.data.start) shown();
   });
   say('waiting');
