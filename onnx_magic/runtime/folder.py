@@ -16,7 +16,7 @@ from onnx_magic.runtime.imaging import ImageProcessor, load_image_processor
 from onnx_magic.runtime.layout import find_layout, find_root, find_variants, remake, split_variant
 from onnx_magic.runtime.listening import AudioProcessor, load_audio_processor
 from onnx_magic.runtime.manifests import read_manifest, validation_of, variant_record
-from onnx_magic.runtime.sessions import Session, find_provider, open_session
+from onnx_magic.runtime.sessions import Session, find_provider, open_graph
 from onnx_magic.runtime.spelling import CtcSpeller, load_speller
 from onnx_magic.runtime.tokenizing import TextTokenizer, load_tokenizer, read_json
 
@@ -261,7 +261,7 @@ class OpenedFolder:
                 raise GraphFileError(
                     f"{graph.path} is gone: {which} was deleted since it was opened", fix=remake(self.variant)
                 )
-            self._sessions[key] = Session(open_session(graph.path, name))
+            self._sessions[key] = open_graph(graph.path, name)
         return self._sessions[key]
 
     def close(self) -> None:
