@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,8 @@ class OpenedFolder:
         self._validation = validation
         self._made = made
         self._sessions: dict[tuple[str, str], Session] = {}
+        self.other_tokenizer: Callable[[Path], TextTokenizer | None] = _none
+        """How higher layers read a tokenizer that the `tokenizers` library has no file of."""
         self.held: dict[str, Any] = {}
         """What higher layers made of the sessions (a model without weights), kept as long as they are."""
 
@@ -155,7 +157,7 @@ class OpenedFolder:
     def tokenizer(self) -> TextTokenizer | None:
         """The tokenizer; `None` where there is none."""
         if self._tokenizer is _UNREAD:
-            self._tokenizer = load_tokenizer(self.folder)
+            self._tokenizer = load_tokenizer(self.folder) or self.other_tokenizer(self.folder)
         return self._tokenizer
 
     @property
@@ -272,6 +274,10 @@ class OpenedFolder:
     def __repr__(self) -> str:
         """One line: folder, variant, task."""
         return f"<OpenedFolder {self.folder} ({self.variant or 'plain'}, {self.task or 'no task'})>"
+
+
+def _none(folder: Path) -> None:
+    """No tokenizer."""
 
 
 def open_folder(path: Path, variant: str | None = None) -> OpenedFolder:
