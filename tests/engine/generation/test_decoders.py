@@ -70,6 +70,17 @@ def test_a_tied_embedding_is_stored_once(exported_decoder: Exported) -> None:
     assert stored < weights + 1000, "the head's weight is stored beside the embedding it is tied to"
 
 
+def test_the_keys_of_the_past_are_not_copied_to_be_turned(exported_decoder: Exported) -> None:
+    import onnx_ir
+
+    from onnx_magic.engine.turning import turn_directly
+
+    model = onnx_ir.load(exported_decoder("gpt2").model_path)
+    assert turn_directly(model) == 0
+    turned = [node.attributes["perm"].as_ints() for node in model.graph if node.op_type == "Transpose"]
+    assert sum(tuple(perm) == (0, 1, 3, 2) for perm in turned) == 2, "one for each layer"
+
+
 def test_a_loaded_folder_knows_its_task_and_verdict(exported_decoder: Exported) -> None:
     exported = exported_decoder("llama")
     loaded = onnx_magic.load(exported.path)
