@@ -26,6 +26,9 @@ def made_items(record: VariantRecord) -> list[Block]:
         few = record.answers.rate >= 1 - _COMMON
         tone: Tone = "good" if few else "warn"
         items.append(Item(tone, "answers", f"on {record.answers.total} of your samples, {record.answers}"))
+    if record.tokens is not None:
+        tone = "good" if record.tokens.same == record.tokens.total else "warn"
+        items.append(Item(tone, "tokens", str(record.tokens)))
     items += [Item("quiet", "done", sentence) for sentence in record.steps]
     return items
 
