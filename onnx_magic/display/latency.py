@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx_magic.display.blocks import Blocks, Cell, Column, Facts, Table
 from onnx_magic.display.verdict import inputs_text
 from onnx_magic.display.wording import DASH, plural
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 
 
 def latency_blocks(latency: Latency) -> Blocks:
@@ -41,7 +41,7 @@ def _runs_text(runs: int, warm: bool) -> str:
     return f"{plural(runs, 'run')} each, in turns, after one that does not count" if warm else "one run each, the first"
 
 
-def _row(timing: Timing, first: Timing, longest: float, rates: bool) -> tuple[Cell, ...]:
+def _row(timing: BackendTime, first: BackendTime, longest: float, rates: bool) -> tuple[Cell, ...]:
     rate = f"{timing.tokens_per_second:.3g}" if timing.tokens else ""
     return (
         Cell(timing.name),

@@ -24,7 +24,7 @@ from onnx_magic.engine.reference import reference_model, run_reference
 from onnx_magic.engine.timing import Stopwatch
 from onnx_magic.errors import FeedError, GraphFileError, OnnxMagicError, UsageError
 from onnx_magic.events import stage
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 from onnx_magic.records.playing import Played, PlayedAnswer, PlayForm, PlayView
 from onnx_magic.records.results import Array, Comparison, RunResult
 from onnx_magic.runtime.running import FeedPlan, build_feed, decode_outputs
@@ -309,10 +309,10 @@ def _decoded(ran: _Ran, outputs: Mapping[str, Array], top_k: int | None) -> RunR
     return RunResult(outputs, decoded, ran.backend, ran.provider, ran.seconds, ran.plan.notes, ran.plan.arrays)
 
 
-def _timing(ran: _Ran) -> Timing:
+def _timing(ran: _Ran) -> BackendTime:
     """One run's time, and how many tokens it gave."""
     tokens = ran.text.tokens if ran.text is not None else 0
-    return Timing(ran.name, ran.provider, None, ran.seconds, ran.seconds, ran.seconds, 1, tokens)
+    return BackendTime(ran.name, ran.provider, None, ran.seconds, ran.seconds, ran.seconds, 1, tokens)
 
 
 def _written(text: RunResult) -> dict[str, Any]:

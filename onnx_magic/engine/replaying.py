@@ -24,7 +24,7 @@ from onnx_magic.engine.swapping import StandIn, SwappedCall, exported_fingerprin
 from onnx_magic.engine.timing import Stopwatch
 from onnx_magic.engine.watching import ModuleCall, Watch, architecture_of
 from onnx_magic.errors import OnnxMagicError, UsageError
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 from onnx_magic.records.results import Comparison, RunResult, SideBySide, VariantAnswer
 from onnx_magic.runtime.feeds import fit_feed
 from onnx_magic.runtime.running import FeedPlan, build_feed, decode_outputs
@@ -288,8 +288,8 @@ def _compared_tokens(expected: RunResult, actual: RunResult) -> Comparison:
     return compare_outputs("tokens", expected.outputs, actual.outputs, actual.feed, task=None)
 
 
-def _rate(name: str, side: RunResult) -> Timing:
-    return Timing(name, side.provider, None, side.seconds, side.seconds, side.seconds, 1, side.tokens)
+def _rate(name: str, side: RunResult) -> BackendTime:
+    return BackendTime(name, side.provider, None, side.seconds, side.seconds, side.seconds, 1, side.tokens)
 
 
 def _variant_answer(

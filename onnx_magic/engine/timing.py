@@ -15,7 +15,7 @@ from onnx_magic.engine.flat import FlatModel
 from onnx_magic.engine.precision import widened
 from onnx_magic.engine.state import comparable_attention, preserved
 from onnx_magic.engine.tensors import to_tensors
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 from onnx_magic.runtime.feeds import fit_feed
 from onnx_magic.runtime.sessions import CPU, Session, open_session
 
@@ -114,9 +114,9 @@ class Stopwatch:
             self._sessions[name] = Session(open_session(path, self.provider, self.threads))
         return self._sessions[name]
 
-    def _timing(self, name: str, place: str, taken: list[float]) -> Timing:
+    def _timing(self, name: str, place: str, taken: list[float]) -> BackendTime:
         threads = self.threads if place in ("cpu", CPU) else None
-        return Timing(name, place, threads, statistics.median(taken), min(taken), max(taken), len(taken))
+        return BackendTime(name, place, threads, statistics.median(taken), min(taken), max(taken), len(taken))
 
 
 def _in_turns(forms: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:

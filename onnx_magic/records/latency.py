@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Timing:
+class BackendTime:
     """One backend's time, over several runs after one that does not count.
 
     Args:
@@ -46,10 +46,10 @@ class Latency:
         warm: Whether a run that does not count came before those that do.
 
     Example:
-        >>> Latency((Timing("PyTorch", "cpu", 1, 0.004, 0.004, 0.005, 5),)).timings[0].median
+        >>> Latency((BackendTime("PyTorch", "cpu", 1, 0.004, 0.004, 0.005, 5),)).timings[0].median
         0.004
     """
 
-    timings: tuple[Timing, ...]
+    timings: tuple[BackendTime, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     warm: bool = True

@@ -17,7 +17,7 @@ from onnx_magic.errors import ExportError, UnknownTaskError
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
 from onnx_magic.records.closeups import NOT_COUNTED, Closeup, Spot
 from onnx_magic.records.findings import Finding
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 from onnx_magic.records.plan import Decision, ExportPlan, TaskInfo, TensorSpec
 from onnx_magic.records.results import (
     Agreement,
@@ -389,7 +389,7 @@ def latency() -> Latency:
         ("ONNX Runtime", "CPUExecutionProvider", 2, 0.0101),
         ("int8", "cuda", None, 7e-4),
     )
-    timings = (Timing(name, place, threads, t, t * 0.9, t * 2, 5) for name, place, threads, t in rows)
+    timings = (BackendTime(name, place, threads, t, t * 0.9, t * 2, 5) for name, place, threads, t in rows)
     return Latency(tuple(timings), {"input_ids": (2, 14)})
 
 

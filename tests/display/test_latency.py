@@ -8,7 +8,7 @@ import pytest
 
 from onnx_magic.display.bundles import bundle
 from onnx_magic.display.latency import duration
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_provider_and_threads_stand_beside_each_time(build: Any) -> None:
 
 def test_nothing_and_no_time_at_all() -> None:
     assert "nothing was timed" in bundle(Latency(()))["text/plain"]
-    assert "PyTorch" in bundle(Latency((Timing("PyTorch", "cpu", 1, 0.0, 0.0, 0.0, 1),)))["text/plain"]
+    assert "PyTorch" in bundle(Latency((BackendTime("PyTorch", "cpu", 1, 0.0, 0.0, 0.0, 1),)))["text/plain"]

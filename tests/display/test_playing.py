@@ -7,7 +7,7 @@ import numpy as np
 from onnx_magic.display.bundles import bundle
 from onnx_magic.display.playing import panel_blocks
 from onnx_magic.display.text import text
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 from onnx_magic.records.playing import Played, PlayedAnswer, PlayView
 from onnx_magic.records.results import Comparison, OutputDiff, RunResult
 
@@ -24,7 +24,7 @@ def answer(name: str, label: str, *, passed: bool | None = None) -> PlayedAnswer
 
 
 def test_agreeing_answers_and_no_times() -> None:
-    times = Latency((Timing("PyTorch", "cpu", 1, 0.001, 0.001, 0.002, 5),))
+    times = Latency((BackendTime("PyTorch", "cpu", 1, 0.001, 0.001, 0.002, 5),))
     played = Played("mini", (answer("PyTorch", "A"), answer("int8", "A", passed=True)), latency=times)
     kept = bundle(played)["text/plain"]
     assert kept.startswith("✓ agrees: int8 with PyTorch") and "ms" not in kept and "✗" not in kept

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_magic.errors import FeedError, UsageError
 from onnx_magic.events import Token, emit, stage
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 from onnx_magic.records.playing import Played, PlayedAnswer, PlayField, PlayForm, PlayView
 from onnx_magic.records.results import Comparison, OutputDiff, RunResult
 
@@ -102,6 +102,6 @@ class FakeBackends:
             "logits", (count, 2), (count, 2), "float32", "float32", 0, 0, 1, seen.atol or 1e-4, 0, True, True
         )
         compared = Comparison("ONNX Runtime", {}, (diff,))
-        times = tuple(Timing(name, "cpu", 1, 0.001, 0.001, 0.002, 5) for name in ("PyTorch", "ONNX Runtime"))
+        times = tuple(BackendTime(name, "cpu", 1, 0.001, 0.001, 0.002, 5) for name in ("PyTorch", "ONNX Runtime"))
         answers = (PlayedAnswer("PyTorch", results[0]), PlayedAnswer("ONNX Runtime", results[1], compared))
         return Played(self.name, answers, {"x": logits}, (), Latency(times))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from onnx_magic.records.latency import Latency, Timing
+from onnx_magic.records.latency import BackendTime, Latency
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ def timed_generation(
     threads = torch.get_num_threads()
     return Latency(
         tuple(
-            Timing(
+            BackendTime(
                 name,
                 places[name],
                 threads if places[name] == "cpu" else None,
