@@ -1,33 +1,22 @@
-"""Bad input: two lines in the notebook, nothing lost. Real models, a real shell, a real kernel; fixes are run."""
+"""Bad input: two lines in the notebook, nothing lost. Real models, a real shell; fixes are run."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import onnx_magic
-from onnx_magic.engine.disk import MARK
-from onnx_magic.engine.exporting import STAGES
 from onnx_magic.errors import (
     ExportError,
     FeedError,
     GraphFileError,
     InputsError,
-    OnnxMagicError,
     OpsetError,
     SourceError,
     StorageError,
@@ -36,94 +25,8 @@ from onnx_magic.errors import (
     UnknownTaskError,
     UsageError,
 )
-from onnx_magic.events import Event, StageStarted
-from onnx_magic.frontends.progress import Watch
 from onnx_magic.records.plan import ExportPlan
-
-ROOT = Path(__file__).parents[2]
-
-Refused = Callable[..., OnnxMagicError]
-
-
-class Scaled(nn.Module):
-    """A plain module of two inputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 2)
-        self.rest = nn.Dropout(0.5)
-
-    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        return self.rest(self.layer(x)) * scale
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """Every file and folder below `folder`, hidden ones too, with a hash of what it holds."""
-
-    def content(path: Path) -> str:
-        return "folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
-
-    return {path.relative_to(folder).as_posix(): content(path) for path in sorted(folder.rglob("*"))}
-
-
-def drawn(shell: Any) -> dict[Any, str]:
-    """The text of each output as a notebook holds it in the end."""
-    outputs = enumerate(shell.display_pub.outputs)
-    return {(o.get("transient") or {}).get("display_id", n): o["data"]["text/plain"] for n, o in outputs}
-
-
-def modes(model: nn.Module) -> list[bool]:
-    return [module.training for module in model.modules()]
-
-
-@pytest.fixture(scope="module")
-def bert(tiny_bert: Callable[..., Any]) -> Any:
-    """A sentiment classifier of which a part is in train mode."""
-    model = tiny_bert("SequenceClassification", num_labels=2, id2label={0: "NEGATIVE", 1: "POSITIVE"})
-    model.classifier.train()
-    return model
-
-
-@pytest.fixture
-def checkpoint(workdir: Path, bert: Any, tiny_tokenizer: Any) -> Path:
-    """`tiny`: a checkpoint folder in the current one."""
-    bert.save_pretrained("tiny")
-    tiny_tokenizer.save_pretrained("tiny")
-    return Path("tiny")
-
-
-@pytest.fixture
-def shell(raising_shell: Any, workdir: Path, bert: Any) -> Any:
-    """A shell in an empty folder, with `model`, a plain module `net`, and inputs for that, `x` and `scale`."""
-    raising_shell.run("%load_ext onnx_magic")
-    torch.manual_seed(0)
-    net = Scaled()
-    net.rest.eval()
-    raising_shell.user_ns.update(model=bert, net=net, x=torch.randn(2, 4), scale=torch.ones(1), np=np, torch=torch)
-    return raising_shell
-
-
-@pytest.fixture
-def refused(shell: Any, workdir: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
-    """`refused(cell, kind)`: run a cell that must fail; the error, once all that holds for every error is checked."""
-
-    def run(cell: str, kind: type[OnnxMagicError]) -> OnnxMagicError:
-        models = [value for value in shell.user_ns.values() if isinstance(value, nn.Module)]
-        before, training = snapshot(workdir), [modes(model) for model in models]
-        shell.display_pub.outputs.clear()
-        capfd.readouterr()
-        with pytest.raises(OnnxMagicError) as caught:
-            shell.run(cell)
-        error = caught.value
-        assert type(error) is kind and error.stage, repr(error)
-        assert shell.error_text.splitlines() == [error.what, f"fix: {error.fix}"]
-        assert capfd.readouterr() == ("", ""), "nothing else is printed"
-        assert not any(drawn(shell).values()), "the stages are gone"
-        assert snapshot(workdir) == before, "nothing is written, nothing is lost"
-        assert [modes(model) for model in models] == training
-        return error
-
-    return run
+from tests.frontends.bad_input.helpers import SHELL, Refused, in_a_process
 
 
 class TestNames:
@@ -447,31 +350,6 @@ class TestOutputs:
         ]
 
 
-def in_a_process(code: str, before: list[str] | None = None) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [*(before or []), sys.executable, "-c", code]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
-
-
-SHELL = """
-import os, re, signal, subprocess
-from pathlib import Path
-import torch
-from IPython.core.interactiveshell import InteractiveShell
-import onnx_magic
-
-class Shell(InteractiveShell):
-    def _showtraceback(self, kind, error, lines):
-        print(kind.__name__)
-        print(*(re.sub("has [0-9.]+ MB", "has N MB", line) for line in lines), sep="\\n")
-
-shell = Shell.instance()
-shell.run_line_magic("load_ext", "onnx_magic")
-torch.manual_seed(0)
-shell.user_ns["net"] = torch.nn.Linear(4, 2)
-shell.user_ns.update(torch=torch, x=torch.randn(2, 4))
-"""
-
 ON_SMALL_DISKS = f"""{SHELL}
 def read():
     return {{path: path.read_bytes() for path in Path("disk").rglob("*") if path.is_file() and path.name != "big"}}
@@ -497,184 +375,4 @@ assert read() == before and os.listdir("disk") == ["out"]
 assert onnx_magic.load("disk/out").validation
 shell.run_cell("%onnx_export net inputs=x output=locked/out")
 print("done")
-"""
-
-BENCHMARK_SETUP = """
-import os, tempfile
-os.mkdir("temporary")
-tempfile.tempdir = os.path.abspath("temporary")
-from onnx_magic import events
-from onnx_magic.engine.variants import benchmarking
-
-benchmarking.SLICE = 0.01
-emit = benchmarking.emit
-
-def telling(event):
-    emit(event)
-    if isinstance(event, events.Progress) and event.stage == "measure" and event.done >= 12:
-        open("measuring", "w").close()
-
-benchmarking.emit = telling
-
-def workers():
-    return [pid for pid in os.listdir("/proc") if pid.isdecimal() and parent(pid) == os.getpid()]
-
-def parent(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return int(stat.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-"""
-
-
-@contextlib.contextmanager
-def kernel_in(folder: Path) -> Iterator[Callable[..., list[dict[str, Any]]]]:
-    """A real kernel: `run(code)` gives the errors of a cell; SIGINT is sent once the file `interrupt` is there."""
-    from jupyter_client.manager import start_new_kernel
-
-    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=60, cwd=str(folder))
-
-    def run(code: str, interrupt: Path | None = None, drawn: list[str] | None = None) -> list[dict[str, Any]]:
-        request = client.execute(code)
-        if interrupt is not None:
-            until = time.monotonic() + 60
-            while not interrupt.exists():
-                assert time.monotonic() < until, "the cell never came so far"
-                time.sleep(0.01)
-            manager.interrupt_kernel()
-        errors = []
-        while True:
-            message = client.get_iopub_msg(timeout=60)
-            if message["parent_header"].get("msg_id") != request:
-                continue
-            if message["msg_type"] == "error":
-                errors.append(message["content"])
-            if "display_data" in message["msg_type"] and drawn is not None:
-                drawn.append(message["content"]["data"]["text/plain"])
-            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-                return errors
-
-    try:
-        yield run
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-
-
-class TestCutOff:
-    @pytest.mark.parametrize("name", STAGES)
-    def test_interrupted_from_inside(
-        self, name: str, shell: Any, workdir: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        shell.run("%onnx_export net inputs=(x, scale) output=out exporter=torchscript")
-        before, net = snapshot(workdir), shell.user_ns["net"]
-        with torch.no_grad():
-            net.layer.weight += 1
-        training = modes(net)
-        hear = Watch.hear
-
-        def interrupted(self: Watch, event: Event) -> None:
-            hear(self, event)
-            if isinstance(event, StageStarted) and event.name == name:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Watch, "hear", interrupted)
-            shell.run("%onnx_export net inputs=(x, scale) output=out")
-        assert shell.error_text.splitlines() == [
-            f"interrupted during {name}; nothing was written",
-            "fix: run the cell again",
-        ]
-        assert snapshot(workdir) == before and modes(net) == training
-        assert onnx_magic.load("out").validation
-        if name == STAGES[-1]:
-            assert shell.run("%onnx_export net inputs=(x, scale) output=out").validation
-            assert snapshot(workdir).keys() == before.keys() and snapshot(workdir) != before
-
-    def test_a_kernel_is_interrupted(self, workdir: Path) -> None:
-        """A real SIGINT while the model is traced: the kernel lives, the folder stands, the next export works."""
-        here = workdir / "notebook"
-        here.mkdir()
-        with kernel_in(here) as run:
-            assert run(KERNEL_SETUP) == []
-            assert run("exported = %onnx_export net inputs=x output=out") == []
-            before = snapshot(here)
-            (workdir / "wait").touch()
-            drawn: list[str] = []
-            [error] = run("%onnx_export net inputs=x output=out", interrupt=workdir / "waiting", drawn=drawn)
-            (workdir / "wait").unlink()
-            assert error["ename"] == "KeyboardInterrupt"
-            assert error["traceback"] == ["interrupted during capture; nothing was written", "fix: run the cell again"]
-            assert drawn[-1] == "✓ source  ✓ plan  ■ capture stopped", "the bar does not run for ever"
-            assert snapshot(here) == before
-            assert run("assert exported.validation and net.training and exported.run(x.numpy()).outputs") == []
-            assert run("net.layer.weight.data += 1") == []
-            assert run("again = %onnx_export net inputs=x output=out\nassert again.validation") == []
-            assert snapshot(here).keys() == before.keys() and snapshot(here) != before
-
-    @pytest.mark.skipif(not Path("/proc").exists(), reason="the workers are looked for in /proc")
-    def test_a_benchmark_is_interrupted(self, workdir: Path) -> None:
-        """A real SIGINT in mid-benchmark: what was measured is kept and shown, no process and no file is left."""
-        here = workdir / "notebook"
-        here.mkdir()
-        with kernel_in(here) as run:
-            assert run(KERNEL_SETUP) == []
-            assert run("exported = %onnx_export net inputs=x output=out") == []
-            assert run(BENCHMARK_SETUP) == []
-            drawn: list[str] = []
-            measure = "bench = %onnx_benchmark exported batch=1,2 rounds=1000 threads=1"
-            assert run(measure, interrupt=here / "measuring", drawn=drawn) == []
-            assert run("assert not bench.complete and bench.timings") == []
-            assert any("interrupted" in text and "stands below" in text for text in drawn), drawn
-            assert run("assert not workers(), workers()\nassert not os.listdir(tempfile.tempdir)") == []
-            assert run("assert exported.benchmark(batch=1, rounds=1, threads=1).complete and not workers()") == []
-
-    @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-    def test_killed_half_way(self, shell: Any, workdir: Path) -> None:
-        shell.run("%onnx_export net inputs=(x, scale) output=out")
-        before = snapshot(workdir)
-        done = in_a_process(KILLED)
-        assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
-        left = [path for path in workdir.iterdir() if MARK in path.name]
-        assert len(left) == 1 and list(left[0].rglob("*.onnx")), "it was killed with a file half written"
-        shutil.copytree("out", "copy")
-        assert snapshot(Path("copy")) == {n.partition("/")[2]: h for n, h in before.items() if n.startswith("out/")}
-        assert onnx_magic.load("out").validation
-        feed = {"x": np.ones((3, 4), "float32"), "scale": np.ones(1, "float32")}
-        assert onnx_magic.load("out").run(feed).outputs
-        shutil.rmtree("copy")
-        assert shell.run("%onnx_export net inputs=(x, scale) output=out").validation
-        assert snapshot(workdir).keys() == before.keys(), "the next export takes away what the killed one left"
-
-
-KILLED = f"""{SHELL}
-from onnx_magic.events import StageStarted, listening
-
-def kill(event):
-    if isinstance(event, StageStarted) and event.name == "verify":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-with listening(kill):
-    shell.run_cell("%onnx_export net inputs=x output=out")
-"""
-
-KERNEL_SETUP = """
-import pathlib, time
-import torch
-%load_ext onnx_magic
-
-class Waiting(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(4, 2)
-
-    def forward(self, x):
-        while torch.compiler.is_exporting() and pathlib.Path("../wait").exists():
-            pathlib.Path("../waiting").touch()
-            time.sleep(0.01)
-        return self.layer(x)
-
-torch.manual_seed(0)
-net, x = Waiting(), torch.randn(2, 4)
 """
