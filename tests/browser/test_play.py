@@ -299,5 +299,6 @@ def test_images_and_sounds_by_path_and_upload(run_notebook: Callable[..., Any], 
         panel.locator(".results:not(.stale)").wait_for()
         assert panel.locator(".tensor").inner_text() == by_path and field.input_value() == ""
         watched.shoot(f"play_{name}.png")
+    assert "PyTorch" not in panels.nth(0).locator(".tensor").inner_text(), "it is not there to be compared with"
     assert panels.nth(0).locator(".answers thead th").all_inner_texts()[-2:] == ["ONNX Runtime", "int8"]
     assert complaints(watched) == []
