@@ -28,12 +28,14 @@ class Look:
     Args:
         diff: The output.
         call: Which call it is of (`call 2`); empty where there was one only.
-        backend: Who is held against PyTorch.
+        backend: Who is held against the reference.
+        reference: Who that is.
     """
 
     diff: OutputDiff
     call: str = ""
     backend: str = "ONNX Runtime"
+    reference: str = "PyTorch"
 
 
 def closeup_blocks(looks: Iterable[Look]) -> list[Block]:
@@ -78,7 +80,7 @@ def _said(closeup: Closeup) -> Cell:
 
 
 def _values(look: Look, closeup: Closeup) -> Table:
-    """Two rows: PyTorch's values and the other side's, at the first few positions and where it is worst."""
+    """Two rows: the reference's values and the other side's, at the first few positions and where it is worst."""
     worst = closeup.worst
     spots = [*closeup.first, *([worst] if worst is not None and worst not in closeup.first else [])]
     titles = [f"worst {_at(spot)}" if spot == worst else _at(spot) for spot in spots]
@@ -92,7 +94,7 @@ def _values(look: Look, closeup: Closeup) -> Table:
     return Table(
         f"values of {shown(look.diff.name)}",
         (Column("value at"), *map(Column, titles)),
-        ((Cell("PyTorch", "quiet"), *expected), (Cell(look.backend, "quiet"), *actual)),
+        ((Cell(look.reference, "quiet"), *expected), (Cell(look.backend, "quiet"), *actual)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx_magic.display.blocks import Blocks, Cell, Column, Facts, Table
 from onnx_magic.display.verdict import inputs_text
-from onnx_magic.display.wording import DASH, plural
+from onnx_magic.display.wording import DASH, plural, rate
 from onnx_magic.records.latency import BackendTime, Latency
 
 
@@ -42,7 +42,7 @@ def _runs_text(runs: int, warm: bool) -> str:
 
 
 def _row(timing: BackendTime, first: BackendTime, longest: float, rates: bool) -> tuple[Cell, ...]:
-    rate = f"{timing.tokens_per_second:.3g}" if timing.tokens else ""
+    tokens = rate(timing.tokens_per_second) if timing.tokens else ""
     return (
         Cell(timing.name),
         Cell(timing.provider, mono=True),
@@ -50,7 +50,7 @@ def _row(timing: BackendTime, first: BackendTime, longest: float, rates: bool) -
         Cell("", bar=timing.median / longest),
         Cell(DASH if timing.threads is None else str(timing.threads), mono=True),
         Cell(f"{first.median / timing.median:.3g}×" if timing.median > 0 else "", mono=True),
-        *((Cell(rate, mono=True),) if rates else ()),
+        *((Cell(tokens, mono=True),) if rates else ()),
         Cell(duration(timing.fastest), "quiet", mono=True),
         Cell(duration(timing.slowest), "quiet", mono=True),
     )

@@ -11,7 +11,7 @@ from onnx_magic.display.blocks import Block, Blocks, Cell, Column, Facts, Table
 from onnx_magic.display.latency import duration
 from onnx_magic.display.marking import NOWHERE, first_difference, row_cells
 from onnx_magic.display.values import full_text
-from onnx_magic.display.wording import plural, visible
+from onnx_magic.display.wording import plural, rate, visible
 from onnx_magic.records.latency import Latency
 from onnx_magic.records.playing import Played, PlayedAnswer
 from onnx_magic.records.results import Array
@@ -62,14 +62,14 @@ def rate_blocks(latency: Latency) -> Blocks:
     first = next((t.tokens_per_second for t in latency.timings if t.tokens), 1.0)
     rows = []
     for timing in latency.timings:
-        rate = timing.tokens_per_second if timing.tokens else 0.0
+        speed = timing.tokens_per_second if timing.tokens else 0.0
         rows.append(
             (
                 Cell(timing.name),
                 Cell(timing.provider, mono=True),
-                Cell(f"{rate:.3g}", mono=True),
-                Cell("", bar=rate / most),
-                Cell(f"{rate / first:.3g}×", mono=True),
+                Cell(rate(speed), mono=True),
+                Cell("", bar=speed / most),
+                Cell(f"{speed / first:.3g}×", mono=True),
                 Cell(str(timing.tokens), mono=True),
                 Cell(duration(timing.median), mono=True),
             )

@@ -54,7 +54,12 @@ def tensor_blocks(played: Played, view: PlayView) -> Blocks:
     rows = [(answer.name, diff) for answer, diff in compared if diff.name == output]
     if not rows:
         return _values(played, output, view)
-    looks = [Look(answer.focus, backend=answer.name) for answer in played.answers if answer.focus is not None]
+    first = next((answer.name for answer in played.answers if answer.result is not None), "PyTorch")
+    looks = [
+        Look(answer.focus, backend=answer.name, reference=first)
+        for answer in played.answers
+        if answer.focus is not None
+    ]
     return [diffs_table(rows, "backend"), *closeup_blocks(looks)]
 
 

@@ -131,6 +131,16 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def rate(value: float) -> str:
+    """So many per second, in three digits.
+
+    Example:
+        >>> rate(1654.3), rate(104.6), rate(9.25)
+        ('1,650', '105', '9.25')
+    """
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def shape_text(shape: Iterable[int | str]) -> str:
     """A shape as a person says it: `2 × 14`; `scalar` without axes."""
     return " × ".join(str(dim) for dim in shape) or "scalar"

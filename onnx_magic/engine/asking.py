@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.capturing import arguments_by_name, holds_tensor, is_default
+from onnx_magic.engine.flat import signature_of
 from onnx_magic.engine.structures import Structure
 from onnx_magic.errors import SwapError
 
@@ -41,7 +42,7 @@ GIVES: Mapping[str, str] = {"output_hidden_states": "hidden_states", "output_att
 def settled_arguments(flat: FlatModel) -> dict[str, str]:
     """Arguments that were given a value for the export, which the graph holds for good: `{name: its repr}`."""
     # The exported model's own signature: a sentence-transformers model is exported through an adapter.
-    named = arguments_by_name(inspect.signature(flat.model.forward), flat.binding.args, flat.binding.kwargs)
+    named = arguments_by_name(signature_of(flat.model), flat.binding.args, flat.binding.kwargs)
     return {name: repr(value) for name, value in named.items() if not holds_tensor(value) and name not in HARMLESS}
 
 

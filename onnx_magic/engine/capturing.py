@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnx_magic.engine.flat import Leaf, bind_call
+from onnx_magic.engine.flat import Leaf, bind_call, signature_of
 from onnx_magic.engine.probing import model_raised
 from onnx_magic.engine.sources.torch_modules import unwrapped
 from onnx_magic.engine.structures import detached
@@ -50,7 +50,7 @@ class Capture:
 
     def __init__(self, model: torch.nn.Module, limit: int) -> None:
         self.model, self.limit = model, limit
-        self.signature = inspect.signature(model.forward)
+        self.signature = signature_of(model)
         self.seen = 0
         self._called: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self._tensors: list[dict[str, torch.Tensor]] = []

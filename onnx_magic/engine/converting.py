@@ -129,6 +129,9 @@ def _ways(prepared: Prepared, made: list[Attempt], failures: list[tuple[str, Bas
         Finding("quirk-applied", f"{row.reason}: worked around ({row.name})", level="note")
         for row in quirks_for(prepared.flat.model)
     )
+    if asked == "auto" and _is_torchscript(prepared):
+        yield Way("torchscript", prepared, (_SCRIPTED,))
+        return
     if asked != "torchscript":
         yield Way("dynamo", prepared, quirk_notes)
         if made and (bigger := _traced_where_it_failed(made[0])) is not None:
@@ -141,6 +144,15 @@ def _ways(prepared: Prepared, made: list[Attempt], failures: list[tuple[str, Bas
         pinned = _pinned(made[0])
         if pinned is not None:
             yield pinned
+
+
+_SCRIPTED = Finding("fallback", "the model is TorchScript, which the newer exporter does not take", level="note")
+
+
+def _is_torchscript(prepared: Prepared) -> bool:
+    import torch
+
+    return isinstance(prepared.flat.model, torch.jit.ScriptModule)
 
 
 _SYMBOLIC = Finding(

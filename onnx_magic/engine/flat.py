@@ -44,6 +44,16 @@ class Binding:
         return args, {name: _fill(tree, tensors) for name, tree in self.kwargs.items()}
 
 
+def signature_of(model: torch.nn.Module) -> inspect.Signature:
+    """What a model's forward takes; of a model that `torch.jit.trace` made, what its TorchScript says."""
+    try:
+        return inspect.signature(model.forward)
+    except ValueError:  # a built-in, which Python knows nothing of
+        scripted: Any = inspect.unwrap(model.forward)
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return inspect.Signature([inspect.Parameter(argument.name, kind) for argument in scripted.schema.arguments[1:]])
+
+
 def bind_call(
     model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Binding, dict[str, torch.Tensor]]:
@@ -55,7 +65,7 @@ def bind_call(
     Raises:
         InputsError: the arguments do not fit the forward's signature, or hold no tensor.
     """
-    signature = inspect.signature(model.forward)
+    signature = signature_of(model)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -93,7 +103,7 @@ def inputs_fix(model: torch.nn.Module) -> str:
         >>> inputs_fix(torch.nn.Bilinear(2, 3, 4))
         'inputs=(input1, input2)  # tensors on which model(input1, input2) runs'
     """
-    parameters = inspect.signature(model.forward).parameters.values()
+    parameters = signature_of(model).parameters.values()
     free = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     needed = [p.name for p in parameters if p.name in free and p.default is p.empty] or free[:1] or ["x"]
     names = ", ".join(needed)

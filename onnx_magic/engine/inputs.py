@@ -21,7 +21,7 @@ from onnx_magic.engine.examples import (
     image_examples,
     text_examples,
 )
-from onnx_magic.engine.flat import Binding, FlatModel, Leaf, bind_call, inputs_fix
+from onnx_magic.engine.flat import Binding, FlatModel, Leaf, bind_call, inputs_fix, signature_of
 from onnx_magic.engine.probing import model_raised
 from onnx_magic.engine.tasks import TASKS
 from onnx_magic.engine.tensors import to_arrays, to_tensors
@@ -100,7 +100,7 @@ def encoder_candidates(source: ModelSource) -> Iterator[Examples]:
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(model.forward).parameters)
+    return dict(signature_of(model).parameters)
 
 
 def _is_image(source: ModelSource) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -43,7 +44,7 @@ def reference_model(opened: OpenedFolder, live: FlatModel | None, against: Any =
             raise UsageError(
                 f"{opened.name} has no live source to compare with", fix="exported.compare(inputs, against=model)"
             )
-        source = resolve_source(manifest.source, opened.task)
+        source = resolve_source(_origin(opened.name, manifest.source), opened.task)
         live = FlatModel(source.model, keyword_binding(source.model, names))
     if manifest is not None and (now := fingerprint_module(live.model)) != manifest.fingerprint:
         raise VerificationError(
@@ -51,6 +52,19 @@ def reference_model(opened: OpenedFolder, live: FlatModel | None, against: Any =
             fix="exported = %onnx_export model",
         )
     return live
+
+
+def _origin(name: str, origin: str) -> str:
+    """What a manifest says its model came from, where that is a folder here or can only be a Hub id.
+
+    Of a folder that was not below the current one its name alone is kept: that is not asked of the Hub.
+    """
+    if "/" not in origin and not Path(origin).is_dir():
+        raise UsageError(
+            f"{name} was exported from {origin!r}, and there is no such folder here",
+            fix="exported.compare(inputs, against=model)  # a model, its folder, or a Hub id",
+        )
+    return origin
 
 
 def run_reference(flat: FlatModel, feed: Mapping[str, Array]) -> dict[str, Array]:

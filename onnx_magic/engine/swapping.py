@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ import numpy as np
 from onnx_magic.engine.adapters.module_hooks import foreign_hooks, module_hooks
 from onnx_magic.engine.asking import Asked
 from onnx_magic.engine.capturing import instance_forward
-from onnx_magic.engine.flat import bind_call
+from onnx_magic.engine.flat import bind_call, signature_of
 from onnx_magic.engine.generation.standing import GeneratorStandIn
 from onnx_magic.engine.random_states import random_states_kept
 from onnx_magic.engine.sources import fingerprint_module
@@ -209,7 +208,7 @@ class StandIn:
         self.session = exported.opened.session(provider)
         self.report = SwapReport(architecture_of(target))
         self.original = target.forward
-        self.signature = inspect.signature(self.original)
+        self.signature = signature_of(target)
         self.asked = Asked(exported, self.report.architecture, self.signature)
         self._structures: dict[str, Structure] = {}
         self._lock = threading.Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,4 +238,67 @@ def test_a_text_grows_and_both_backends_write_the_same(teller: Any) -> None:
     panel.get_by_label("temperature").press("Enter")
     panel.get_by_role("alert").filter(has_text="temperature").wait_for()
     assert panel.locator(".results.stale").count() == 1
+    assert complaints(watched) == []
+
+
+@pytest.fixture(scope="module")
+def senses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny image classifier with an int8 variant, a tiny CTC model, an image and a sound."""
+    import numpy as np
+    import torch
+    from PIL import Image
+    from transformers import ViTConfig, ViTForImageClassification, Wav2Vec2Config, Wav2Vec2ForCTC
+
+    import onnx_magic
+
+    home = tmp_path_factory.mktemp("senses")
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    seeing = ViTForImageClassification(
+        ViTConfig(
+            **sizes, num_hidden_layers=1, image_size=32, patch_size=8, id2label=dict(enumerate(("hen", "ostrich")))
+        )
+    )
+    vit = onnx_magic.export(seeing.eval(), output=home / "seeing", validate=False)
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "do_resize": True}
+    (vit.path / "preprocessor_config.json").write_text(json.dumps(processor))
+    vit.quantize("int8")
+    layers: dict[str, Any] = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    hearing = Wav2Vec2ForCTC(Wav2Vec2Config(**sizes, **layers, num_hidden_layers=1, vocab_size=8)).eval()
+    ctc = onnx_magic.export(hearing, output=home / "hearing", validate=False)
+    extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 16000, "do_normalize": True}
+    (ctc.path / "preprocessor_config.json").write_text(json.dumps(extractor))
+    Image.fromarray(np.full((40, 40, 3), (250, 20, 20), np.uint8)).save(home / "red.png")
+    with wave.open(str(home / "tone.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
+        file.writeframes((9000 * np.sin(np.arange(16000) / 6)).astype("<i2").tobytes())
+    return home
+
+
+def test_images_and_sounds_by_path_and_upload(run_notebook: Callable[..., Any], senses: Path) -> None:
+    cells = [f"%onnx_play {str(senses / name)!r}" for name in ("seeing", "hearing")]
+    watched = run_notebook("%load_ext onnx_magic", *cells)
+    page, panels = watched.page, watched.page.locator(".onnx-magic-play")
+    for index, (name, good, bad) in enumerate((("image", "red.png", "tone.wav"), ("sound", "tone.wav", "red.png"))):
+        panel = panels.nth(index)
+        panel.locator(".answers table").wait_for()
+        assert "of noise" in panel.inner_text(), "what was answered first is said"
+        before = panel.locator(".tensor").inner_text()
+        field, picked = panel.get_by_label(name, exact=True), panel.locator("input[type=file]")
+        field.fill(str(senses / good))
+        field.press("Enter")
+        page.wait_for_function(
+            "([n, old]) => document.querySelectorAll('.tensor')[n].innerText !== old", arg=[index, before]
+        )
+        settled(panel)
+        by_path = panel.locator(".tensor").inner_text()
+        picked.set_input_files(senses / bad)
+        panel.locator(".results.stale").wait_for()
+        assert len(panel.get_by_role("alert").filter(has_text="fix:").inner_text().splitlines()) == 2
+        picked.set_input_files(senses / good)
+        panel.locator(".results:not(.stale)").wait_for()
+        assert panel.locator(".tensor").inner_text() == by_path and field.input_value() == ""
+        watched.shoot(f"play_{name}.png")
+    assert "PyTorch" not in panels.nth(0).locator(".tensor").inner_text(), "it is not there to be compared with"
+    assert panels.nth(0).locator(".answers thead th").all_inner_texts()[-2:] == ["ONNX Runtime", "int8"]
     assert complaints(watched) == []

@@ -222,6 +222,18 @@ def test_release_lets_go_of_the_model(workdir: Path) -> None:
         exported.compare(ROW)
 
 
+def test_a_folder_that_is_not_here_is_not_asked_of_the_hub(
+    workdir: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = onnx_magic.export(str(tiny_checkpoint), output="out", validate=False).path.resolve()
+    monkeypatch.chdir(Path("/"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("it was asked"))
+    with pytest.raises(onnx_magic.OnnxMagicError) as caught:
+        onnx_magic.load(path).compare("the one")
+    assert "there is no such folder here" in str(caught.value) and "against=" in str(caught.value)
+    assert onnx_magic.load(path).compare("the one", against=str(tiny_checkpoint))
+
+
 def test_weights_that_changed_since_are_refused(workdir: Path) -> None:
     model = linear()
     exported = onnx_magic.export(model, inputs=ROW)

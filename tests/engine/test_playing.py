@@ -259,6 +259,18 @@ def test_what_is_drawn_is_drawn_alike(teller: ExportedModel) -> None:
     assert top == greedy, "of one token there is nothing to draw"
 
 
+def test_a_variant_is_looked_at_as_it_is_judged(held: ExportedModel, tmp_path: Path) -> None:
+    plain = onnx_magic.load(shutil.copytree(held.path, tmp_path / "copy"))
+    player = Player(held, variants={"int8": plain.quantize("int8")})
+    played = player.run("the one")
+    own, small = (answer.focus for answer in played.answers[1:])
+    compared = played.answers[2].comparison
+    assert own is not None and small is not None and compared is not None
+    assert small.atol == compared.diffs[0].atol > 10 * own.atol and bool(small) == bool(compared)
+    asked = player.look(PlayView(atol=1e-9)).answers[2]
+    assert asked.focus is not None and asked.focus.atol == 1e-9 and not asked.comparison
+
+
 def test_a_text_that_differs_is_told_and_marked(teller: ExportedModel, tmp_path: Path) -> None:
     """The negative control: a graph with other weights writes another text, and that is not called the same."""
     import onnx
