@@ -22,8 +22,9 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Outputs: TypeAlias = Mapping[str, Array]
 Run: TypeAlias = tuple[Outputs, Outputs, Mapping[str, Array]]
 
-ROUNDED = 0.5
-"""So many changed answers more than allowed may be expected among as many samples: they round to what is allowed."""
+SPARE = math.log(1.5)
+"""So many changed answers more than allowed may be expected among as many samples: of a rare event that is expected so
+often, none is twice as likely as any."""
 
 
 def expected_rate(runs: Sequence[Run], task: str | None) -> float | None:
@@ -60,7 +61,7 @@ def mean_drift(runs: Sequence[Run]) -> float | None:
 def reaches(answers: Answers | None, target: float) -> bool:
     """Whether samples speak for a target: by what is to be expected of as many others, and by their own count.
 
-    Both are rounded to whole answers: one of 256 that changes does not speak against 0.999.
+    The count is rounded to whole answers: one of 256 that changes does not speak against 0.999.
 
     Args:
         answers: What the answers are worth; `None`: it does not run.
@@ -70,8 +71,8 @@ def reaches(answers: Answers | None, target: float) -> bool:
         return False
     if answers.expected is None or answers.kind == "cosine":
         return answers.rate >= target
-    allowed = answers.total * (1 - target)
-    return answers.changed <= math.ceil(allowed) and answers.total * (1 - answers.expected) <= allowed + ROUNDED
+    few = answers.changed <= math.ceil(answers.total * (1 - target))
+    return few and answers.total * (target - answers.expected) <= SPARE
 
 
 def rate_of(parts: Sequence[Answers | None]) -> float:

@@ -40,7 +40,7 @@ def test_quantizing_counts_the_greedy_tokens(decoder: Any) -> None:
     assert f"{tokens.same} of 200 greedy tokens are the same (40 after each of 5 prompts" in shown
     row = next(row for row in decoder.variants.table.rows if row.name == "int8")
     assert row.agreed == (tokens.same, 200)
-    assert f"{200 - tokens.same}/200" in bundle(decoder.variants)["text/plain"]
+    assert f"{200 - tokens.same}/200" in bundle(decoder.variants.table)["text/plain"]
     assert VariantRecord.from_json(small.made.to_json()) == small.made
     loaded = onnx_magic.load(decoder.path, variant="int8")
     assert loaded.made.tokens == tokens
