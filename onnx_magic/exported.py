@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -323,6 +323,26 @@ class Variants(dict[str, ExportedModel]):
         while plain.variant is not None and plain.parent is not None:
             plain = plain.parent
         return variants_table(plain.report, [one.report for one in self.values()])
+
+
+def named_variants(exported: ExportedModel, names: Iterable[str]) -> dict[str, ExportedModel]:
+    """Variants by name (`variants=int8,q4`): those that the model holds itself, else those that lie in its folder.
+
+    Raises:
+        UsageError: there is no such variant; names those that are.
+    """
+    held: Mapping[str, ExportedModel] = getattr(exported, "variants", {})
+    return {name: held[name] if name in held else _opened_variant(exported, name) for name in names}
+
+
+def _opened_variant(exported: ExportedModel, name: str) -> ExportedModel:
+    try:
+        found: ExportedModel = _verb("load")(exported.model_path, variant=name)
+    except UsageError as error:
+        known = error.fix.removeprefix("variant=")
+        fix = f"variants={known}" if known != error.fix else "leave variants out"
+        raise UsageError(error.what, fix=fix) from error
+    return found
 
 
 def as_exported(value: Any) -> ExportedModel:

@@ -97,7 +97,7 @@ def compare_near(
         dtype, counted = dtype_name(array), counted_positions(array, mask)
         size = rule.sizes.get(name, root_mean_square(array))
         bound = {dtype: rule.drift * size + ROUNDING}
-        share = {dtype: rule.drift}
+        share = {dtype: rule.drift if array.dtype.kind == "f" else 0.0}
         diff = diff_output(name, array, actual[name], atol=bound, rtol=share, counted=counted, closeup=closeup)
         if alone and array.dtype.kind == "f" and not _points_there(diff, array, actual[name], counted, rule, size):
             diff = dataclasses.replace(diff, passed=False)

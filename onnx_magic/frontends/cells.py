@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.utils.capture import capture_output
 
 from onnx_magic.errors import InputsError, OnnxMagicError, SwapError, UsageError
-from onnx_magic.exported import ExportedModel, as_exported
-from onnx_magic.frontends.variants import named_variants
+from onnx_magic.exported import ExportedModel, as_exported, named_variants
 from onnx_magic.records.results import Comparison, RunResult, SideBySide, VariantAnswer
 from onnx_magic.runtime.generating import is_generator
 

@@ -138,8 +138,7 @@ def playground(shell: InteractiveShell, values: dict[str, Any]) -> Any:
             generate.
     """
     from onnx_magic.engine.playing import Player
-    from onnx_magic.exported import as_exported
-    from onnx_magic.frontends.variants import named_variants
+    from onnx_magic.exported import as_exported, named_variants
     from onnx_magic.widgets.play_draft import PlayDraft
     from onnx_magic.widgets.playground import Playground, missing
 

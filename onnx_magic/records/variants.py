@@ -77,6 +77,28 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class GreedyTokens:
+    """How many greedy tokens of a variant are those of the graphs it was made from, which give PyTorch's.
+
+    Args:
+        same: Tokens before the first that is another, over all prompts.
+        total: Tokens that were generated.
+        prompts: How many prompts.
+        each: Tokens after each.
+    """
+
+    same: int
+    total: int
+    prompts: int
+    each: int
+
+    def __str__(self) -> str:
+        """`188 of 200 greedy tokens are the same (40 after each of 5 prompts, up to the first other one)`."""
+        how = f"{self.each} after each of {self.prompts} prompts, up to the first other one"
+        return f"{self.same} of {self.total} greedy tokens are the same ({how})"
+
+
+@dataclass(frozen=True)
 class GraphChange:
     """One graph before and after: operators by count, bytes on disk."""
 
@@ -115,6 +137,7 @@ class VariantRecord:
         sizes: Root mean square of each float output over the shapes of the verdict: what its drift is a share of.
         against: What it was held against: `PyTorch`, or `the float graph`.
         answers: How the answers on the user's data compare; `None` when no data was given.
+        tokens: How many greedy tokens are the same; `None` of a model that does not generate.
         accuracy: The agreement that was asked for.
         provider: The execution provider it needs; `None` when it runs on all.
         stale: The export's weights are others by now.
@@ -132,6 +155,7 @@ class VariantRecord:
     sizes: Mapping[str, float] = field(default_factory=dict)
     against: str = "PyTorch"
     answers: Answers | None = None
+    tokens: GreedyTokens | None = None
     accuracy: float | None = None
     provider: str | None = None
     stale: bool = False
@@ -161,6 +185,7 @@ class VariantRecord:
             found["kept"] = tuple(KeptLayer(**row) for row in found.get("kept", ()))
             found["changes"] = {role: GraphChange(**row) for role, row in found.get("changes", {}).items()}
             found["answers"] = Answers(**found["answers"]) if found.get("answers") else None
+            found["tokens"] = GreedyTokens(**found["tokens"]) if found.get("tokens") else None
             return cls(**found)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"the record of the variant cannot be read: {error}") from error

@@ -25,7 +25,8 @@ class VariantRow:
         max_drift: Largest absolute difference of any output from PyTorch, over the shapes tried; NaN when unknown.
         cosine: Smallest cosine of any output with PyTorch's; NaN when unknown.
         answers: How the answers on the user's own data compare; `None` when no data was given.
-        agreed: Of the answers at the shapes tried, so many of so many are PyTorch's; (0, 0) without answers.
+        agreed: Of the greedy tokens, else of the answers at the shapes tried, so many of so many are PyTorch's; (0, 0)
+            without answers.
         status: The verdict.
         made: What was done to it; `None` for the plain export.
         median: Median seconds of a run; `None` when it was not measured.
@@ -139,13 +140,16 @@ def variants_table(plain: ExportReport, variants: Sequence[ExportReport]) -> Var
 def _row(report: ExportReport) -> VariantRow:
     drift, cosine = _furthest(report.validation)
     agreements = [c.agreement for c in report.validation.comparisons if c.agreement is not None]
+    tokens = report.made.tokens if report.made is not None else None
     return VariantRow(
         name=report.variant or PLAIN,
         size=sum(graph.size for graph in report.graphs.values()),
         max_drift=drift,
         cosine=cosine,
         answers=report.made.answers if report.made is not None else None,
-        agreed=(sum(a.agreed for a in agreements), sum(a.total for a in agreements)),
+        agreed=(tokens.same, tokens.total)
+        if tokens is not None
+        else (sum(a.agreed for a in agreements), sum(a.total for a in agreements)),
         status=report.validation.status,
         made=report.made,
     )

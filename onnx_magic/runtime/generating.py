@@ -62,11 +62,16 @@ def decoder_steps(opened: OpenedFolder, provider: str | None = None) -> DecoderS
 
 
 def generate_ids(
-    opened: OpenedFolder, prompt: Prompt, settings: GenerationSettings, *, provider: str | None = None
+    opened: OpenedFolder,
+    prompt: Prompt,
+    settings: GenerationSettings,
+    *,
+    provider: str | None = None,
+    heard: bool = True,
 ) -> Array:
     """The tokens of every row, prompt included: int64[batch, tokens], rows that ended early filled with `pad`.
 
-    Emits a Token for each piece of text.
+    Emits a Token for each piece of text, unless `heard` says no.
 
     Raises:
         UsageError: options that need Transformers.
@@ -88,7 +93,9 @@ def generate_ids(
         mask = prompt.arrays.get("attention_mask", np.ones_like(ids))
     padding = [0] * len(ids) if mask is None else prompt.padding
     chooser = Chooser(settings, ids.shape[1], padding)
-    stream = TokenStream(opened.tokenizer, [row[skip:] for row, skip in zip(ids, padding, strict=True)])
+    stream = TokenStream(
+        opened.tokenizer if heard else None, [row[skip:] for row, skip in zip(ids, padding, strict=True)]
+    )
     stopping = Stopping(opened.tokenizer, settings)
     past = steps.empty(len(ids)) if steps.has_past else None
     going_on, fed = np.ones(len(ids), bool), ids

@@ -6,8 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from onnx_magic import options
-from onnx_magic.errors import UsageError
-from onnx_magic.exported import ExportedModel
 from onnx_magic.option_values import names_of, sizes_of
 
 if TYPE_CHECKING:
@@ -49,13 +47,14 @@ def benchmark(
     """
     from onnx_magic.engine.variants.contending import PLAIN as CONTENDER
     from onnx_magic.engine.variants.contest import ContestRequest, run_contest
-    from onnx_magic.exported import as_exported
+    from onnx_magic.exported import as_exported, named_variants
     from onnx_magic.records.variants_table import PLAIN, variants_table
 
     target = as_exported(exported)
     while target.variant is not None and target.parent is not None:  # of a variant all is measured, as of the export
         target = target.parent
-    chosen = _chosen(target, names_of(variants))
+    names = names_of(variants)
+    chosen = named_variants(target, names) if names else dict(target.variants)
     request = ContestRequest(
         inputs=inputs,
         batches=sizes_of("batch", batch),
@@ -72,16 +71,3 @@ def benchmark(
         return bench
     table = variants_table(target.report, [one.report for one in chosen.values()])
     return dataclasses.replace(bench, table=table.with_times(bench, {PLAIN: CONTENDER}))
-
-
-def _chosen(exported: ExportedModel, names: tuple[str, ...]) -> dict[str, ExportedModel]:
-    """The variants that are named; all of them when none is."""
-    found = exported.variants
-    for name in names:
-        if name not in found:
-            known = ", ".join(found) or "none"
-            raise UsageError(
-                f"{exported.name} has no variant {name!r}; it has {known}",
-                fix=f"variants={','.join(found)}" if found else "exported.quantize()",
-            )
-    return {name: one for name, one in found.items() if not names or name in names}

@@ -15,8 +15,7 @@ from torch import nn
 import onnx_magic
 from onnx_magic.display.bundles import bundle
 from onnx_magic.errors import UsageError
-from onnx_magic.exported import ExportedModel
-from onnx_magic.frontends.variants import named_variants
+from onnx_magic.exported import ExportedModel, named_variants
 from onnx_magic.records.results import SideBySide, VariantAnswer
 
 

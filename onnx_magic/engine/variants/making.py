@@ -16,6 +16,7 @@ from onnx_magic.engine.nearness import sizes_of
 from onnx_magic.engine.packing import graph_entry
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.recording import Recorder
+from onnx_magic.engine.variants.greedy import greedy_tokens
 from onnx_magic.engine.variants.modes import QUANTIZED_OPERATORS, Tolerance
 from onnx_magic.engine.variants.places import VariantPlace, files_fingerprint, require_file, variant_place
 from onnx_magic.engine.variants.references import FLOAT_GRAPH, PYTORCH, Reference, reference_for
@@ -227,6 +228,7 @@ def finish(
         if answers is None and tolerance is not None and "model" in graphs:
             answers = made.answers(graphs["model"].path, tolerance, "data", record.provider)
         verdict = with_answers(verdict, answers, tolerance)
+        tokens = greedy_tokens(parent, parent.of_variant(record.name, graphs, verdict, record), record.provider)
         row.detail = f"{sum(c.passed for c in verdict.comparisons)} of {len(verdict.comparisons)} shapes"
     verdict = dataclasses.replace(verdict, findings=(*verdict.findings, *seen.findings))
     record = dataclasses.replace(
@@ -238,6 +240,7 @@ def finish(
         sizes=sizes_of(verdict.comparisons, tolerance.drift) if tolerance is not None else {},
         against=against,
         answers=answers,
+        tokens=tokens,
     )
     with stage("store"):
         entry = {
