@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx_magic.display.axes import axes_table
 from onnx_magic.display.blocks import Beside, Block, Blocks, Cell, Column, Facts, Table
-from onnx_magic.display.made import made_facts, made_items, made_sentence, made_tables
+from onnx_magic.display.made import answer_items, made_facts, made_sentence, made_tables, step_items
 from onnx_magic.display.stages import ticks
 from onnx_magic.display.verdict import validation_tables, verdict_blocks
 from onnx_magic.display.wording import path_text, plural, size
@@ -17,8 +17,9 @@ def report_blocks(report: ExportReport) -> Blocks:
     """Verdict, findings, axes, shapes tried, facts. Nothing in it varies between runs."""
     made = report.made
     begins = made_sentence(made) if made else ""
-    blocks: list[Block] = [*verdict_blocks(report.validation, report.findings, begins)]
-    blocks += made_items(made) if made else []
+    verdict, *findings = verdict_blocks(report.validation, report.findings, begins)
+    answers, steps = (answer_items(made), step_items(made)) if made else ([], [])
+    blocks: list[Block] = [verdict, *answers, *findings, *steps]
     several = len(report.graphs) > 1
     tables = [
         axes_table(g.inputs, g.outputs, report.decisions, title=name if several else "tensor", more="exported.graphs")

@@ -19,8 +19,8 @@ _COMMON = 0.05
 """A share of answers that changed, above which it is marked."""
 
 
-def made_items(record: VariantRecord) -> list[Block]:
-    """The sentences: the answers on the user's data, then what was done."""
+def answer_items(record: VariantRecord) -> list[Block]:
+    """What its answers are worth, which stands next to the verdict: those on the user's data, and greedy tokens."""
     items: list[Block] = []
     if record.answers is not None:
         few = record.answers.rate >= 1 - _COMMON
@@ -29,8 +29,12 @@ def made_items(record: VariantRecord) -> list[Block]:
     if record.tokens is not None:
         tone = "good" if record.tokens.same == record.tokens.total else "warn"
         items.append(Item(tone, "tokens", str(record.tokens)))
-    items += [Item("quiet", "done", sentence) for sentence in record.steps]
     return items
+
+
+def step_items(record: VariantRecord) -> list[Block]:
+    """What was done, a sentence each."""
+    return [Item("quiet", "done", sentence) for sentence in record.steps]
 
 
 def made_facts(record: VariantRecord) -> Facts:

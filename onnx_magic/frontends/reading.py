@@ -161,6 +161,8 @@ class NamespaceReader:
             except Exception as error:
                 raise self._raised(field, text, error) from error
         tree, syntax_error = _expression(text)
+        if field.option.names and tree and isinstance(tree.body, ast.Set) and len(tree.body.elts) == 1:
+            return self._object(field, ast.unparse(tree.body.elts[0]))  # {model}, as other magics take it; never a set
         missing = _names(tree) - self.scope.keys() - vars(builtins).keys() if tree else {text}
         is_variable = tree is not None and isinstance(tree.body, ast.Name) and not missing
         if field.option.names and _PATH.fullmatch(text) and not is_variable:

@@ -165,6 +165,8 @@ class TestAMagicsLine:
         assert in_notebook("model", model=model)["model"] is model, "a variable goes before a folder"
         assert in_notebook("model")["model"] == "model"
         assert in_notebook("nets['a']", nets={"a": model})["model"] is model
+        assert in_notebook("{model}", model=model)["model"] is model, "braces, as other magics want them"
+        assert in_notebook("{where}", where="models/mini")["model"] == "models/mini"
 
     def test_a_name_that_nothing_has(self) -> None:
         with pytest.raises(UsageError) as caught:
