@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from onnx_magic.records.variants import VariantRecord
     from onnx_magic.records.variants_table import VariantsTable
     from onnx_magic.runtime.folder import OpenedFolder
+    from onnx_magic.runtime.tokenizing import TextTokenizer
 
 VERBS = ("run", "generate", "compare", "view", "quantize", "optimize", "benchmark")
 """The verbs that are methods too; `verbs.<name>` takes the ExportedModel first."""
@@ -45,6 +46,12 @@ def _method(verb: str) -> Callable[..., Any]:
 def _verb(name: str) -> Callable[..., Any]:
     function: Callable[..., Any] = getattr(importlib.import_module(f"onnx_magic.verbs.{name}"), name)
     return function
+
+
+def _slow_tokenizer(folder: Path) -> TextTokenizer | None:
+    from onnx_magic.engine.slow_tokenizing import slow_tokenizer
+
+    return slow_tokenizer(folder)
 
 
 class ExportedModel:
@@ -74,6 +81,7 @@ class ExportedModel:
         made: VariantOutcome | None = None,
     ) -> None:
         self.opened = opened
+        opened.other_tokenizer = _slow_tokenizer
         self._outcome = outcome
         self._source = outcome.source if outcome else None
         self._parent = parent

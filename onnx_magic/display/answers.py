@@ -60,7 +60,7 @@ def _answers_table(samples: Sequence[Any]) -> Table:
 
 def _answer_cell(value: Any) -> Cell:
     """A text that was written is the answer itself: it is shown whole."""
-    return Cell(value, limit=_TEXT) if isinstance(value, str) else Cell(brief(value), limit=100)
+    return Cell(value, limit=_TEXT, lines=True) if isinstance(value, str) else Cell(brief(value), limit=100)
 
 
 def _is_long(name: str, answers: Sequence[tuple[int, Mapping[str, Any]]]) -> bool:

@@ -30,6 +30,7 @@ class Cell:
         limit: Characters after which the middle is cut out.
         mark: Which part of the text stands out, from where to where; such a text is not cut.
         bar: Length of a bar that stands in front of the text, from 0 to 1.
+        lines: Whether it is a text that a person reads: as HTML its line breaks are breaks, not `\\n`.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Cell:
     limit: int = 60
     mark: tuple[int, int] | None = None
     bar: float | None = None
+    lines: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from onnx_magic.display.blocks import (
     Verdict,
 )
 from onnx_magic.display.heat import picture_size, png_uri
-from onnx_magic.display.wording import SENTENCE_LIMIT, plural, shown, visible
+from onnx_magic.display.wording import SENTENCE_LIMIT, plural, shorten, shown, visible
 
 COLOURS: dict[Tone, str] = {
     "good": "var(--jp-success-color1,var(--vscode-charts-green,#2f8a44))",
@@ -197,7 +197,7 @@ def _cell(cell: Cell, *, wraps: bool = False) -> str:
         length = max(round(cell.bar * _BAR_ROOM), 2)
         bar = _span(f"{_BAR};width:{length}px;background:{COLOURS['name']}", "")
         return f"{bar} {_written(cell.text)}".rstrip()
-    written = _written(cell.text, cell.limit) if cell.mark is None else _marked(cell.text, *cell.mark)
+    written = _text(cell) if cell.mark is None else _marked(cell.text, *cell.mark, lines=cell.lines)
     if wraps and cell.mono:  # names are not broken at their hyphens
         written = ", ".join(_span("white-space:nowrap", name) for name in written.split(", ")) if written else ""
     looks = [f"font-family:{MONO}"] if cell.mono else []
@@ -210,9 +210,20 @@ def _cell(cell: Cell, *, wraps: bool = False) -> str:
     return f"{written} {_span(_SMALL, f'({_written(cell.aside)})')}" if cell.aside else written
 
 
-def _marked(text: str, start: int, stop: int) -> str:
-    """The text with a part of it between »«, so that it is seen without colours too."""
-    before, inside, behind = (escape(visible(part)) for part in (text[:start], text[start:stop], text[stop:]))
+def _text(cell: Cell) -> str:
+    """The cell's text, cut where it is too long."""
+    return _broken(shorten(cell.text, cell.limit)) if cell.lines else _written(cell.text, cell.limit)
+
+
+def _broken(text: str) -> str:
+    """The text with its line breaks; all else that is not seen is escaped."""
+    return escape(visible(text, breaks=True)).replace("\n", "<br>")
+
+
+def _marked(text: str, start: int, stop: int, *, lines: bool) -> str:
+    """The text with a part of it between »«, so that it is seen without colours too; a break in it as an arrow."""
+    parts = text[:start], text[start:stop].replace("\n", "↵\n" if lines else "\n"), text[stop:]
+    before, inside, behind = (_broken(part) if lines else escape(visible(part)) for part in parts)
     return f"{before}»<strong>{inside}</strong>«{behind}"
 
 

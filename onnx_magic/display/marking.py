@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def row_cells(values: Sequence[Any], top_k: int) -> tuple[list[Cell], list[bool]
     cells = [_marked(expected, parting[0], top_k) if parting else _cell(expected, top_k)]
     for value, like in zip(others, alike[1:], strict=True):
         cell = _cell(value, top_k) if like else _marked(value, expected, top_k)
-        cells.append(cell if like else Cell(cell.text, "bad", limit=cell.limit, mark=cell.mark))
+        cells.append(cell if like else replace(cell, tone="bad"))
     return cells, alike
 
 
@@ -76,7 +77,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _cell(value: Any, top_k: int) -> Cell:
-    return Cell(NOTHING, "quiet") if value is NOWHERE else Cell(_text(value, top_k), limit=LIMIT)
+    return Cell(NOTHING, "quiet") if value is NOWHERE else Cell(_text(value, top_k), limit=LIMIT, lines=True)
 
 
 def is_long(value: Any) -> bool:
@@ -97,9 +98,9 @@ def _marked(value: Any, other: Any, top_k: int) -> Cell:
     if is_tokens(value) and is_tokens(other):
         return _marked_tokens(_tokens(value), _tokens(other))
     long = as_array(value) is not None
-    texts = [visible(_text(one, top_k) if long else full_text(one)) for one in (value, other)]
+    texts = [visible(_text(one, top_k) if long else full_text(one), breaks=True) for one in (value, other)]
     if texts[0] == texts[1]:
-        return Cell(texts[0], limit=LIMIT)
+        return Cell(texts[0], limit=LIMIT, lines=True)
     return _around(texts[0], *first_difference(texts[0], texts[1]))
 
 
@@ -108,12 +109,13 @@ def _around(text: str, start: int, stop: int) -> Cell:
     if start == stop:
         text, stop = text[:start] + _GONE + text[start:], start + len(_GONE)
     if len(text) <= LIMIT:
-        return Cell(text, limit=LIMIT, mark=(start, stop))
+        return Cell(text, limit=LIMIT, mark=(start, stop), lines=True)
     left = max(min(start - _AROUND, len(text) - LIMIT), 0)
     right = min(max(stop + _AROUND, left + LIMIT), len(text))
     before, behind = "…" if left else "", "…" if right < len(text) else ""
     moved = len(before) - left
-    return Cell(before + text[left:right] + behind, limit=LIMIT, mark=(start + moved, stop + moved))
+    mark = start + moved, stop + moved
+    return Cell(before + text[left:right] + behind, limit=LIMIT, mark=mark, lines=True)
 
 
 def is_tokens(value: Any) -> bool:

@@ -94,7 +94,7 @@ def _text(answer: PlayedAnswer, number: int) -> str:
         return ", ".join(map(str, answer.result.outputs["sequences"][number].tolist()))
     (fields,) = answers_of(samples_of(answer.result.decoded)[number])
     (value,) = fields.values()
-    return visible(value if isinstance(value, str) else full_text(value))
+    return visible(value if isinstance(value, str) else full_text(value), breaks=True)
 
 
 def _cells(texts: Sequence[str]) -> list[Cell]:
@@ -102,12 +102,13 @@ def _cells(texts: Sequence[str]) -> list[Cell]:
     first, *others = texts
     parting = next((text for text in others if text != first), None)
     mark = None if parting is None else first_difference(first, parting)
-    cells = [Cell(first, limit=_LONGEST, mark=_seen(mark))]
+    cells = [Cell(first, limit=_LONGEST, mark=_seen(mark), lines=True)]
     for text in others:
         if text == first:
-            cells.append(Cell(text, limit=_LONGEST))
+            cells.append(Cell(text, limit=_LONGEST, lines=True))
         else:
-            cells.append(Cell(text, "bad", limit=_LONGEST, mark=_seen(first_difference(text, first))))
+            parted = _seen(first_difference(text, first))
+            cells.append(Cell(text, "bad", limit=_LONGEST, mark=parted, lines=True))
     return cells
 
 

@@ -146,8 +146,12 @@ def shape_text(shape: Iterable[int | str]) -> str:
     return " × ".join(str(dim) for dim in shape) or "scalar"
 
 
-def visible(text: str) -> str:
+def visible(text: str, *, breaks: bool = False) -> str:
     """`text` on one line, everything in it to be seen: control, direction and other hidden characters as escapes.
+
+    Args:
+        text: Any text.
+        breaks: Whether line breaks stay what they are, for a text that is read.
 
     Example:
         >>> visible("a" + chr(10) + chr(27) + "[31mb")
@@ -155,7 +159,8 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escape(c) if unicodedata.category(c) in _HIDDEN and c not in _JOINERS else c for c in text)
+    kept = _JOINERS | {"\n"} if breaks else _JOINERS
+    return "".join(_escape(c) if unicodedata.category(c) in _HIDDEN and c not in kept else c for c in text)
 
 
 def shorten(text: str, limit: int) -> str:

@@ -15,10 +15,12 @@ from onnx_magic.runtime.agreeing import agreement
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-ATOL: Mapping[str, float] = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-1}
+ATOL: Mapping[str, float] = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 RTOL: Mapping[str, float] = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
-"""By dtype. float32: two orders above what another order of summation gives over 12 layers; half precisions: ten times
-their spacing at 1 (2^-10 and 2^-7). Integers and booleans must be equal."""
+"""By dtype. float32: two orders above what another order of summation gives over 12 layers. float16: PyTorch's own
+logits are off by up to 0.011 from those of the same weights in float32 (tiny llama and bloom; a test measures it), ONNX
+Runtime's by as much, and the two are held against each other. bfloat16: twelve times its spacing at 1 (2^-7). Integers
+and booleans must be equal."""
 
 LARGEST_SCALE = 16.0
 _PIECE = 2**17

@@ -27,6 +27,7 @@ from onnx_magic.engine.scrubbing import notebook_cells, scrub_paths
 from onnx_magic.engine.storing import save_graph
 from onnx_magic.engine.tasks.quirks import quirks_applied, quirks_for
 from onnx_magic.engine.tensors import to_arrays, to_tensors
+from onnx_magic.engine.turning import turn_directly
 from onnx_magic.engine.tying import store_once
 from onnx_magic.engine.validating import feeds, validate
 from onnx_magic.errors import ExportError, OpsetError
@@ -35,6 +36,7 @@ from onnx_magic.records.artifact import GraphFile
 from onnx_magic.records.findings import Finding
 from onnx_magic.records.results import Validation
 from onnx_magic.runtime.graphs import describe_model
+from onnx_magic.runtime.stepping import PAST
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -246,6 +248,8 @@ def _save(model: onnx_ir.Model, way: Way, path: Path) -> GraphFile:
     with stage("save"):
         widen(model)
         store_once(model)
+        if any((value.name or "").startswith(PAST) for value in model.graph.inputs):
+            turn_directly(model)  # keys of all of the past are not copied at each step
         scrub_paths(model, notebook_cells())
         _name_outputs(model, way.prepared)
         path.parent.mkdir(parents=True)

@@ -8,7 +8,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,9 @@ NEW_TOKENIZER_CLASS, OLD_TOKENIZER_CLASS = "TokenizersBackend", "PreTrainedToken
 """What Transformers 5 calls a tokenizer that is its tokenizer.json and no more, and the name that 4 knows too."""
 LOADED_HOW = {"is_local", "local_files_only"}
 """What `save_pretrained` writes of the call that loaded a tokenizer; it depends on this machine's settings."""
+
+JS_CONFIG, JS_DATA = "transformers.js_config", "use_external_data_format"
+"""Where transformers.js reads of a config.json which graphs have their weights in a file beside them."""
 
 PLACE_KEYS = ("_name_or_path", "name_or_path")
 VERSIONED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript")
@@ -107,7 +110,8 @@ def write_assets(source: ModelSource, folder: Path) -> tuple[Path, ...]:
     before = set(folder.iterdir())
     with storage_errors(folder):
         if source.config is not None:
-            _write_json(folder / "config.json", _config_record(source))
+            graphs = (path.name for path in folder.rglob("*.onnx*"))
+            _write_json(folder / "config.json", with_data_files(_config_record(source), graphs))
         if _generates(source):
             record = json.loads(generation_config_of(source).to_json_string())
             _write_json(folder / "generation_config.json", record)
@@ -208,6 +212,27 @@ def _config_record(source: ModelSource) -> dict[str, Any]:
         theirs = (k.__name__ for k in type(source.model).__mro__ if k.__module__.startswith("transformers.models."))
         record["architectures"] = [next(theirs, source.architecture)]
     return record
+
+
+def with_data_files(config: Mapping[str, Any], files: Iterable[str]) -> dict[str, Any]:
+    """A config.json that tells transformers.js which graphs have their weights beside them: it does not look itself.
+
+    `{"transformers.js_config": {"use_external_data_format": {"model.onnx": true}}}`, as its own models have it:
+    https://github.com/huggingface/transformers.js/pull/1212.
+
+    Args:
+        config: The config; what it says of other graphs stays.
+        files: Names of files that were written: `model.onnx`, `model.onnx_data`.
+    """
+    names = {Path(file).name for file in files}
+    told = config.get(JS_CONFIG)
+    own = dict(told) if isinstance(told, Mapping) else {}
+    known = own.pop(JS_DATA, None)
+    kept = {name: value for name, value in known.items() if name not in names} if isinstance(known, Mapping) else {}
+    if beside := {**kept, **{name: True for name in sorted(names) if f"{name}_data" in names}}:
+        own[JS_DATA] = beside
+    rest = {key: value for key, value in config.items() if key != JS_CONFIG}
+    return {**rest, JS_CONFIG: own} if own else rest
 
 
 def _scrub_json(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from onnx_magic.runtime.imaging import ImageProcessor, load_image_processor
 from onnx_magic.runtime.layout import find_layout, find_root, find_variants, remake, split_variant
 from onnx_magic.runtime.listening import AudioProcessor, load_audio_processor
 from onnx_magic.runtime.manifests import read_manifest, validation_of, variant_record
-from onnx_magic.runtime.sessions import Session, find_provider, open_session
+from onnx_magic.runtime.sessions import Session, find_provider, open_graph
 from onnx_magic.runtime.spelling import CtcSpeller, load_speller
 from onnx_magic.runtime.tokenizing import TextTokenizer, load_tokenizer, read_json
 
@@ -93,6 +93,8 @@ class OpenedFolder:
         self._validation = validation
         self._made = made
         self._sessions: dict[tuple[str, str], Session] = {}
+        self.other_tokenizer: Callable[[Path], TextTokenizer | None] = _none
+        """How higher layers read a tokenizer that the `tokenizers` library has no file of."""
         self.held: dict[str, Any] = {}
         """What higher layers made of the sessions (a model without weights), kept as long as they are."""
 
@@ -155,7 +157,7 @@ class OpenedFolder:
     def tokenizer(self) -> TextTokenizer | None:
         """The tokenizer; `None` where there is none."""
         if self._tokenizer is _UNREAD:
-            self._tokenizer = load_tokenizer(self.folder)
+            self._tokenizer = load_tokenizer(self.folder) or self.other_tokenizer(self.folder)
         return self._tokenizer
 
     @property
@@ -261,7 +263,7 @@ class OpenedFolder:
                 raise GraphFileError(
                     f"{graph.path} is gone: {which} was deleted since it was opened", fix=remake(self.variant)
                 )
-            self._sessions[key] = Session(open_session(graph.path, name))
+            self._sessions[key] = open_graph(graph.path, name)
         return self._sessions[key]
 
     def close(self) -> None:
@@ -272,6 +274,10 @@ class OpenedFolder:
     def __repr__(self) -> str:
         """One line: folder, variant, task."""
         return f"<OpenedFolder {self.folder} ({self.variant or 'plain'}, {self.task or 'no task'})>"
+
+
+def _none(folder: Path) -> None:
+    """No tokenizer."""
 
 
 def open_folder(path: Path, variant: str | None = None) -> OpenedFolder:

@@ -110,7 +110,7 @@ def generate_ids(
             stream.end()
             return ids
         fed = ids if past is None else tokens[:, None]
-        mask = None if mask is None else np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
+        mask = None if mask is None else np.concatenate([mask, np.ones_like(mask[:, :1])], axis=1)
 
 
 def encoded(opened: OpenedFolder, prompt: Prompt, provider: str | None = None) -> dict[str, Array | OrtValue]:

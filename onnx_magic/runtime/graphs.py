@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_magic.errors import GraphFileError
 from onnx_magic.records.artifact import MANIFEST_NAME, GraphFile
 from onnx_magic.records.plan import Dim, Role, TensorSpec
+from onnx_magic.runtime.mapping import SMALLEST_FILE, without_weights
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -36,7 +37,7 @@ def describe_model(model: onnx_ir.Model, path: Path) -> GraphFile:
         inputs=tuple(_spec(value, "input") for value in inputs),
         outputs=tuple(_spec(value, "output") for value in graph.outputs),
         opset=int(opset or 0),
-        size=_size(path, {os.fspath(tensor.location) for tensor in _external_tensors(model)}),
+        size=_size(path, {os.fspath(tensor.location) for tensor in _external_tensors(model)} - {path.name}),
         operators=_operators(model),
     )
 
@@ -70,7 +71,6 @@ def dtype_name(dtype: onnx_ir.DataType | None) -> str:
 
 
 def _load(path: Path) -> onnx_ir.Model:
-    import onnx_ir
 
     if not path.is_file():
         raise GraphFileError(f"{path}: no such .onnx file", fix=f"onnx_magic.export(model, output={str(path)!r})")
@@ -79,7 +79,7 @@ def _load(path: Path) -> onnx_ir.Model:
     if head == _LFS_POINTER:
         raise GraphFileError(f"{path} is a Git LFS pointer, the model itself was not fetched", fix="git lfs pull")
     try:
-        model = onnx_ir.load(path)
+        model = _parsed(path)
         # A ModelProto made of chance bytes parses now and then; without these three it is no model.
         sound = bool(model.ir_version and model.opset_imports and model.graph.outputs)
     except Exception as error:
@@ -87,6 +87,15 @@ def _load(path: Path) -> onnx_ir.Model:
     if not sound:
         raise _not_onnx(path)
     return model
+
+
+def _parsed(path: Path) -> onnx_ir.Model:
+    """The model; a large one's weights are left in the file, of which nothing else is read."""
+    import onnx
+    import onnx_ir
+
+    proto = without_weights(path) if path.stat().st_size >= SMALLEST_FILE else None
+    return onnx_ir.load(path) if proto is None else onnx_ir.from_proto(onnx.ModelProto.FromString(proto))
 
 
 def _not_onnx(path: Path) -> GraphFileError:

@@ -13,6 +13,7 @@ from onnx_magic.records.results import Array
 from onnx_magic.runtime.chatting import chat_prompt, is_chat
 from onnx_magic.runtime.listening import AUDIO_INPUTS
 from onnx_magic.runtime.samples import arrays_of
+from onnx_magic.runtime.tokenizing import no_tokenizer
 
 if TYPE_CHECKING:
     from onnx_magic.runtime.folder import OpenedFolder
@@ -181,9 +182,8 @@ def _of_texts(opened: OpenedFolder, inputs: Any, pad: int) -> Prompt:
     samples = [inputs] if alone else list(inputs)
     tokenizer = opened.tokenizer
     if tokenizer is None:
-        raise FeedError(
-            f"{opened.name} has no tokenizer to make tokens of text", fix="exported.generate(input_ids=[[1, 2, 3]])"
-        )
+        fix = "exported.generate(input_ids=[[1, 2, 3]])"
+        raise no_tokenizer(opened.name, opened.folder, "tokens of text", fix)
     rows = []
     for sample in samples:
         if opened.prefix and isinstance(sample, str) and sample:

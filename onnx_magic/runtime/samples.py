@@ -14,7 +14,7 @@ from onnx_magic.runtime.feeds import example_feed, is_arraylike, listed
 from onnx_magic.runtime.imaging import is_image
 from onnx_magic.runtime.listening import AUDIO_INPUTS
 from onnx_magic.runtime.sounds import is_sound
-from onnx_magic.runtime.tokenizing import TEXT_INPUTS, Encoded, Text, TextTokenizer
+from onnx_magic.runtime.tokenizing import TEXT_INPUTS, Encoded, Text, TextTokenizer, no_tokenizer
 
 if TYPE_CHECKING:
     from onnx_magic.runtime.folder import OpenedFolder
@@ -93,10 +93,8 @@ def _texts(opened: OpenedFolder, inputs: Any) -> Given:
         )
     tokenizer = opened.tokenizer
     if tokenizer is None:
-        raise FeedError(
-            f"{opened.name} has no tokenizer to make arrays of text: it takes {listed(specs)}",
-            fix=f"exported.run({example_feed(specs)})",
-        )
+        takes = f"arrays of text: it takes {listed(specs)}"
+        raise no_tokenizer(opened.name, opened.folder, takes, f"exported.run({example_feed(specs)})")
     reader = _READERS.get(opened.task or "", _plain)
     texts, choices = reader(inputs, tokenizer)
     if opened.prefix:

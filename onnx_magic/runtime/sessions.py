@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_magic.errors import FeedError, GraphFileError, UsageError
 from onnx_magic.records.results import Array
+from onnx_magic.runtime.mapping import MappedFile, map_file
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -23,6 +24,8 @@ _FATAL = 4  # Errors come back as exceptions: at any lower level ONNX Runtime wr
 
 _DEVICES = {"CUDAExecutionProvider": "cuda", "ROCMExecutionProvider": "cuda", "DmlExecutionProvider": "dml"}
 """Execution provider → where its tensors live, as IO binding calls it; the others compute on the CPU's memory."""
+
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "str"}
 """ONNX Runtime's names of dtypes that NumPy calls otherwise."""
@@ -46,6 +49,7 @@ def open_session(
     *,
     inter_op: int | None = None,
     optimized: bool = True,
+    mapped: MappedFile | None = None,
 ) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session that writes nothing to stderr.
 
@@ -55,6 +59,7 @@ def open_session(
         threads: How many threads one operator may use; OMP_NUM_THREADS, or the cores, when not given.
         inter_op: How many operators may run at the same time; one after the other when not given.
         optimized: Whether ONNX Runtime may rewrite the graph; on, as users run it.
+        mapped: The same file with its weights left in it: it is loaded so, by providers that compute on the CPU.
 
     Raises:
         UsageError: this ONNX Runtime has no such provider.
@@ -73,6 +78,9 @@ def open_session(
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model = path_or_bytes if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
+    if mapped is not None:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(mapped.path.parent))
+        model = mapped.proto
     where = "the model" if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
     try:
         # Without enable_fallback=0 a provider that fails prints, and another one answers in its name.
@@ -82,6 +90,19 @@ def open_session(
             f"ONNX Runtime {onnxruntime.__version__} does not load {where}: {one_line(error)}",
             fix="export it again, or pip install -U onnxruntime if the file is newer than it",
         ) from error
+
+
+def open_graph(
+    path: Path, provider: str | None = None, threads: int | None = None, *, inter_op: int | None = None
+) -> Session:
+    """The Session of a file, whose weights are mapped rather than copied where that can be (see `open_session`).
+
+    Raises:
+        UsageError: this ONNX Runtime has no such provider.
+        GraphFileError: ONNX Runtime does not take the model.
+    """
+    mapped = map_file(path) if find_provider(provider) == CPU else None
+    return Session(open_session(path, provider, threads, inter_op=inter_op, mapped=mapped), mapped)
 
 
 def told_threads() -> int | None:
@@ -120,14 +141,18 @@ class Session:
 
     `bfloat16` and `float8` tensors go in and come out as `ml_dtypes` arrays.
 
+    Args:
+        session: The session.
+        mapped: The file that its weights are mapped from; a run is refused once it was written over.
+
     Example:
         >>> Session(open_session("model.onnx")).run({"x": x})["y"]  # doctest: +SKIP
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, mapped: MappedFile | None = None) -> None:
         import onnxruntime
 
-        self._session = session
+        self._session, self._mapped = session, mapped
         nodes = (*session.get_inputs(), *session.get_outputs())
         self._types = {node.name: node.type for node in nodes}
         self._shapes = {node.name: tuple(node.shape) for node in nodes}
@@ -148,7 +173,7 @@ class Session:
         return self._shapes[name]
 
     def run_bound(self, feed: Mapping[str, onnxruntime.OrtValue], here: Collection[str]) -> dict[str, Any]:
-        """Like `run`, with IO binding: OrtValues in, OrtValues out, so that nothing is copied through NumPy.
+        """Like `run`, with OrtValues in and OrtValues out, bound to their device: nothing is copied through NumPy.
 
         Args:
             feed: An OrtValue per input.
@@ -156,11 +181,14 @@ class Session:
 
         Raises:
             FeedError: ONNX Runtime refuses a value.
-            GraphFileError: a node of the graph fails at these shapes.
+            GraphFileError: a node of the graph fails at these shapes, or its file was written over.
         """
-        binding = self._session.io_binding()
-        device = _DEVICES.get(self.provider, "cpu")
+        self._check_file()
+        device = _DEVICES.get(self.provider)
         try:
+            if device is None:  # all tensors live here: the same without a call for each of them
+                return dict(zip(self.outputs, self._bound_here(feed), strict=True))
+            binding = self._session.io_binding()
             for name, value in feed.items():
                 binding.bind_ortvalue_input(name, value)
             for name in self.outputs:
@@ -171,18 +199,27 @@ class Session:
             _raise_run_error(error, shown)
         return dict(zip(self.outputs, binding.get_outputs(), strict=True))
 
+    def _bound_here(self, feed: Mapping[str, onnxruntime.OrtValue]) -> list[onnxruntime.OrtValue]:
+        found: list[onnxruntime.OrtValue] = self._session.run_with_ort_values(None, dict(feed), self._options)
+        return found
+
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name, in the graph's order.
 
         Raises:
             FeedError: ONNX Runtime refuses an array (a token id beyond the vocabulary, say).
-            GraphFileError: a node of the graph fails at these shapes.
+            GraphFileError: a node of the graph fails at these shapes, or its file was written over.
         """
+        self._check_file()
         try:
             values = self._run_values(feed) if self._by_value else self._session.run(None, dict(feed), self._options)
         except Exception as error:
             _raise_run_error(error, feed)
         return dict(zip(self.outputs, values, strict=True))
+
+    def _check_file(self) -> None:
+        if self._mapped is not None:
+            self._mapped.check()
 
     def _element(self, name: str) -> str:
         """`float` of `tensor(float)`."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
-Buffer: TypeAlias = "memoryview"
+from onnx_magic.runtime.protobuf import Buffer, Malformed, entry, fields, text, wrap
 
 LIMIT = 256
 """Tensors with more bytes than that are left out: all of their values but shape, dtype and name."""
@@ -27,10 +27,6 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<functio
 _MODEL_KEPT = frozenset({1, 2, 3, 4, 5, 8})
 _BULK = frozenset({4, 7, 8, 9})
 """AttributeProto: a string, floats, ints, strings."""
-
-
-class Malformed(ValueError):
-    """Bytes that are no protobuf, or no graph of a sound depth."""
 
 
 def strip(data: bytes | memoryview, highlight: Mapping[str, float] | None = None) -> tuple[bytes, int]:
@@ -52,11 +48,11 @@ def strip(data: bytes | memoryview, highlight: Mapping[str, float] | None = None
     walker = _Walker(highlight or {})
     with memoryview(data) as view:
         parts = []
-        for number, start, begin, end in _fields(view, 0, len(view)):
+        for number, start, begin, end in fields(view, 0, len(view)):
             if number == 7:
-                parts.append(_wrap(7, walker.graph(view, begin, end, 0)))
+                parts.append(wrap(7, walker.graph(view, begin, end, 0)))
             elif number == 25:
-                parts.append(_wrap(25, walker.function(view, begin, end)))
+                parts.append(wrap(25, walker.function(view, begin, end)))
             elif number in _MODEL_KEPT:
                 parts.append(bytes(view[start:end]))
     return b"".join(parts), walker.outside
@@ -73,42 +69,42 @@ class _Walker:
         if depth > MAX_DEPTH:
             raise Malformed("subgraphs nest too deep")
         parts = []
-        for number, start, at, stop in _fields(view, begin, end):
+        for number, start, at, stop in fields(view, begin, end):
             if number == 1:
-                parts.append(_wrap(1, self.node(view, at, stop, depth)))
+                parts.append(wrap(1, self.node(view, at, stop, depth)))
             elif number == 5:
-                parts.append(_wrap(5, self.tensor(view, at, stop)))
+                parts.append(wrap(5, self.tensor(view, at, stop)))
             elif number == 15:
-                parts.append(_wrap(15, self.sparse(view, at, stop)))
+                parts.append(wrap(15, self.sparse(view, at, stop)))
             elif number not in (10, 16):  # doc_string and metadata of the graph may hold paths
                 parts.append(bytes(view[start:stop]))
         return b"".join(parts)
 
     def function(self, view: Buffer, begin: int, end: int) -> bytes:
         parts = []
-        for number, start, at, stop in _fields(view, begin, end):
+        for number, start, at, stop in fields(view, begin, end):
             if number == 7:
-                parts.append(_wrap(7, self.node(view, at, stop, 0)))
+                parts.append(wrap(7, self.node(view, at, stop, 0)))
             elif number == 11:
-                parts.append(_wrap(11, self.attribute(view, at, stop, 0)))
+                parts.append(wrap(11, self.attribute(view, at, stop, 0)))
             elif number not in (8, 14):
                 parts.append(bytes(view[start:stop]))
         return b"".join(parts)
 
     def node(self, view: Buffer, begin: int, end: int, depth: int) -> bytes:
         parts, notes, name = [], dict[str, str](), ""
-        for number, start, at, stop in _fields(view, begin, end):
+        for number, start, at, stop in fields(view, begin, end):
             if number == 5:
-                parts.append(_wrap(5, self.attribute(view, at, stop, depth)))
+                parts.append(wrap(5, self.attribute(view, at, stop, depth)))
             elif number == 9:
-                key, value = _entry(view, at, stop)
+                key, value = entry(view, at, stop)
                 notes[key] = value
             elif number != 6:
                 parts.append(bytes(view[start:stop]))
             if number == 3:
-                name = _text(view, at, stop)
+                name = text(view, at, stop)
         for key, value in self._shown(notes, name):
-            parts.append(_wrap(9, _wrap(1, key.encode()) + _wrap(2, value.encode("utf-8", "replace"))))
+            parts.append(wrap(9, wrap(1, key.encode()) + wrap(2, value.encode("utf-8", "replace"))))
         return b"".join(parts)
 
     def _shown(self, notes: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:
@@ -121,31 +117,31 @@ class _Walker:
 
     def attribute(self, view: Buffer, begin: int, end: int, depth: int) -> bytes:
         parts = []
-        for number, start, at, stop in _fields(view, begin, end):
+        for number, start, at, stop in fields(view, begin, end):
             if number in (5, 10):
-                parts.append(_wrap(number, self.tensor(view, at, stop)))
+                parts.append(wrap(number, self.tensor(view, at, stop)))
             elif number in (6, 11):
-                parts.append(_wrap(number, self.graph(view, at, stop, depth + 1)))
+                parts.append(wrap(number, self.graph(view, at, stop, depth + 1)))
             elif number in (22, 23):
-                parts.append(_wrap(number, self.sparse(view, at, stop)))
+                parts.append(wrap(number, self.sparse(view, at, stop)))
             elif number in _BULK and stop - at > TEXT_LIMIT:
                 if number == 4:
-                    parts.append(_wrap(4, _EMBEDDED))
+                    parts.append(wrap(4, _EMBEDDED))
             elif number != 13:
                 parts.append(bytes(view[start:stop]))
         return b"".join(parts)
 
     def sparse(self, view: Buffer, begin: int, end: int) -> bytes:
         parts = []
-        for number, start, at, stop in _fields(view, begin, end):
-            kept = _wrap(number, self.tensor(view, at, stop)) if number in (1, 2) else bytes(view[start:stop])
+        for number, start, at, stop in fields(view, begin, end):
+            kept = wrap(number, self.tensor(view, at, stop)) if number in (1, 2) else bytes(view[start:stop])
             parts.append(kept)
         return b"".join(parts)
 
     def tensor(self, view: Buffer, begin: int, end: int) -> bytes:
         """A small tensor as it is, of a large one dims, data_type and name; nothing of where its values lie."""
         head, values, size, outside = [], [], 0, False
-        for number, start, at, stop in _fields(view, begin, end):
+        for number, start, at, stop in fields(view, begin, end):
             if number in (1, 2, 8):
                 head.append(bytes(view[start:stop]))
             elif number in (4, 5, 6, 7, 9, 10, 11):
@@ -153,14 +149,14 @@ class _Walker:
                 if size <= LIMIT:
                     values.append(bytes(view[start:stop]))
             elif number == 13:
-                key, value = _entry(view, at, stop)
+                key, value = entry(view, at, stop)
                 self.outside += int(value) if key == "length" and value.isdecimal() and len(value) < 19 else 0
             elif number == 14:
                 outside = outside or bytes(view[at:stop]) == b"\x01"
         if size <= LIMIT and not outside:
             return b"".join(head + values)
-        place = _wrap(1, b"location") + _wrap(2, _EMBEDDED)
-        return b"".join(head) + _wrap(13, place) + b"\x70\x01"  # data_location = EXTERNAL
+        place = wrap(1, b"location") + wrap(2, _EMBEDDED)
+        return b"".join(head) + wrap(13, place) + b"\x70\x01"  # data_location = EXTERNAL
 
 
 def module_path(scopes: str) -> str:
@@ -193,59 +189,3 @@ def source_line(trace: str) -> str:
         return f"{file}:{last['line']} in {last['function'].strip()}"
     line = (trace.strip().splitlines() or [""])[-1].strip()
     return "" if line.startswith(("/", "\\")) or line[1:3] in (":\\", ":/") else line[:300]
-
-
-def _entry(view: Buffer, begin: int, end: int) -> tuple[str, str]:
-    """Key and value of a StringStringEntryProto."""
-    found = {number: _text(view, at, stop) for number, _, at, stop in _fields(view, begin, end)}
-    return found.get(1, ""), found.get(2, "")
-
-
-def _text(view: Buffer, begin: int, end: int) -> str:
-    return bytes(view[begin : min(end, begin + 1_000_000)]).decode("utf-8", "replace")
-
-
-def _wrap(number: int, payload: bytes) -> bytes:
-    """A length-delimited field."""
-    return _varint_bytes(number << 3 | 2) + _varint_bytes(len(payload)) + payload
-
-
-def _varint_bytes(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _varint(view: Buffer, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < end and shift < 70:
-        byte = view[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-    raise Malformed(f"a number that does not end at byte {at}")
-
-
-def _fields(view: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Each field of a message: number, where it starts, where its payload starts, where it ends."""
-    while at < end:
-        start = at
-        key, at = _varint(view, at, end)
-        kind, payload = key & 7, at
-        if kind == 0:
-            _, at = _varint(view, at, end)
-        elif kind == 2:
-            length, payload = _varint(view, at, end)
-            at = payload + length
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            raise Malformed(f"wire type {kind} at byte {start}")
-        if at > end or key >> 3 == 0:
-            raise Malformed(f"a field that is cut off at byte {start}")
-        yield key >> 3, start, payload, at

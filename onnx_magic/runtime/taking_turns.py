@@ -167,12 +167,11 @@ def load_graph(told: Mapping[str, Any]) -> Contestant:
     """A contender that ONNX Runtime runs: `{"path", "feeds", "loads", "provider", "threads", "inter_op"}`."""
     import onnxruntime  # noqa: F401  # its import is not the model's loading
 
-    from onnx_magic.runtime.sessions import Session, open_session
+    from onnx_magic.runtime.sessions import open_graph
 
     started = time.perf_counter()
-    opened = open_session(told["path"], told["provider"], told["threads"], inter_op=told["inter_op"])
+    session = open_graph(Path(told["path"]), told["provider"], told["threads"], inter_op=told["inter_op"])
     seconds = time.perf_counter() - started
-    session = Session(opened)
     feeds = read_feeds(Path(told["feeds"]), told["loads"])
 
     def run_of(feed: dict[str, Array]) -> Run:

@@ -200,6 +200,30 @@ def load_tokenizer(folder: Path) -> TextTokenizer | None:
     return TextTokenizer(backend, config)
 
 
+def needs_transformers(folder: Path) -> bool:
+    """Whether a folder's tokenizer is one that Transformers alone can run: it has no tokenizer.json."""
+    if (folder / "tokenizer.json").is_file():
+        return False
+    return (folder / "tokenizer_config.json").is_file() or any(folder.glob("*.spm"))
+
+
+def no_tokenizer(name: str, folder: Path, made: str, fix: str) -> FeedError:
+    """The error for texts where there is no tokenizer, or none that can be run here.
+
+    Args:
+        name: The model's name.
+        folder: Where its tokenizer would lie.
+        made: What a tokenizer would make.
+        fix: What to do where the folder has no tokenizer.
+    """
+    if needs_transformers(folder):
+        return FeedError(
+            f"{name} needs Transformers and sentencepiece to make tokens of text, and they are not both installed",
+            fix="pip install transformers sentencepiece",
+        )
+    return FeedError(f"{name} has no tokenizer to make {made}", fix=fix)
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file; `{}` when there is no such file.
 

@@ -12,7 +12,8 @@ from onnx_magic.errors import GraphFileError, UsageError
 from onnx_magic.records.artifact import GraphFile
 from onnx_magic.records.views import GraphView
 from onnx_magic.runtime.graphs import describe_model
-from onnx_magic.runtime.stripping import Malformed, strip
+from onnx_magic.runtime.protobuf import Malformed
+from onnx_magic.runtime.stripping import strip
 
 
 def view_file(path: Path, highlight: Mapping[str, float] | None = None) -> GraphView:

@@ -8,7 +8,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from onnx_magic.display.blocks import Cell, Column, Table
+from onnx_magic.display.html import html
 from onnx_magic.display.marking import LIMIT, NOWHERE, first_difference, is_tokens, row_cells
+from onnx_magic.display.text import text
 
 
 def marked(text: str, other: str) -> str:
@@ -45,6 +48,30 @@ def test_a_long_text_is_shown_around_the_place() -> None:
 def test_hidden_characters_are_seen_before_they_are_marked() -> None:
     cells, _ = row_cells(["a\u202eb", "a\u202ec"], 3)
     assert "\u202e" not in cells[0].text and "\\u202e" in cells[0].text
+
+
+def drawn(cell: Cell) -> tuple[str, str]:
+    """A cell as text/plain and as HTML."""
+    table = [Table("answers", (Column("answer", wraps=True),), ((cell,),))]
+    return text(table), html(table)
+
+
+def test_line_breaks_are_breaks_where_a_person_reads_and_one_line_in_plain_text() -> None:
+    first, second = row_cells(["Once upon\na time\x1b", "Once upon\na day"], 3)[0]
+    plain, page = drawn(first)
+    assert "Once upon\\na »time«\\x1b" in plain
+    assert "Once upon<br>a »<strong>time</strong>«\\x1b" in page
+    assert "Once upon<br>a »<strong>day</strong>«" in drawn(second)[1]
+    same, _ = row_cells(["a\nb", "a\nb"], 3)[0]
+    assert "a<br>b" in drawn(same)[1] and "a\\nb" in drawn(same)[0]
+    assert "<br>" not in drawn(Cell("a name\nof a tensor"))[1], "names stay on one line"
+    assert "a&lt;b&gt;<br>c" in drawn(Cell("a<b>\nc", lines=True))[1]
+
+
+def test_a_line_break_that_differs_is_seen() -> None:
+    (one, _), _ = row_cells(["so\nit was", "so it was"], 3)
+    assert one.mark is not None and one.text[slice(*one.mark)] == "\n"
+    assert "so»<strong>↵<br></strong>«it was" in drawn(one)[1]
 
 
 def test_a_side_that_has_nothing() -> None:

@@ -14,7 +14,15 @@ import numpy as np
 import onnx_ir
 import pytest
 
-from onnx_magic.engine.packing import build_manifest, portable_origin, save_graph, versions, weight_bytes, write_assets
+from onnx_magic.engine.packing import (
+    build_manifest,
+    portable_origin,
+    save_graph,
+    versions,
+    weight_bytes,
+    with_data_files,
+    write_assets,
+)
 from onnx_magic.engine.sources import resolve_source
 from onnx_magic.errors import StorageError
 from onnx_magic.records.artifact import GraphFile, Manifest
@@ -103,6 +111,22 @@ def test_assets_of_a_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert config.architectures == ["BertForSequenceClassification"] and config.id2label[1] == "POSITIVE"
     text = "I loved every minute"
     assert AutoTokenizer.from_pretrained(folder)(text) == source.tokenizer(text)
+
+
+def test_transformers_js_is_told_of_weights_beside_the_graph(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for place, data in ((tmp_path / "small", False), (tmp_path / "large", True)):
+        (place / "onnx").mkdir(parents=True)
+        (place / "onnx" / "model.onnx").write_bytes(b"")
+        if data:
+            (place / "onnx" / "model.onnx_data").write_bytes(b"")
+        write_assets(resolve_source(str(tiny_checkpoint), None), place)
+        told = json.loads((place / "config.json").read_text()).get("transformers.js_config")
+        assert told == ({"use_external_data_format": {"model.onnx": True}} if data else None)
+    config = {"transformers.js_config": {"dtype": "q4", "use_external_data_format": {"model.onnx": True, "a.onnx": 2}}}
+    assert with_data_files(config, ["onnx/model.onnx"]) == {
+        "transformers.js_config": {"dtype": "q4", "use_external_data_format": {"a.onnx": 2}}
+    }
+    assert with_data_files({"a": 1}, ["model.onnx"]) == {"a": 1}
 
 
 def test_a_tokenizer_that_is_its_json_alone_is_named_as_transformers_4_names_it(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from onnx_magic.runtime.stripping import Malformed, module_path, source_line, strip
+from onnx_magic.runtime.protobuf import Malformed
+from onnx_magic.runtime.stripping import module_path, source_line, strip
 from tests.graphs import branching, chain
 
 

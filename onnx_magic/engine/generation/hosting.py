@@ -13,7 +13,7 @@ from onnx_magic.engine.generation.answering import NO_PAST, Answering
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.errors import GraphFileError, UsageError
 from onnx_magic.records.artifact import GraphFile
-from onnx_magic.runtime.sessions import Session, open_session
+from onnx_magic.runtime.sessions import Session, open_graph
 from onnx_magic.runtime.stepping import DecoderSteps
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def class_named(architecture: str) -> Any:
 def _session(graph: Graph, provider: str | None) -> Session:
     if isinstance(graph, Session):
         return graph
-    return Session(open_session(graph.path if isinstance(graph, GraphFile) else Path(graph), provider))
+    return open_graph(graph.path if isinstance(graph, GraphFile) else Path(graph), provider)
 
 
 @functools.cache

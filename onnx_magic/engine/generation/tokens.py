@@ -21,6 +21,8 @@ from onnx_magic.records.findings import Finding
 from onnx_magic.records.results import Agreement, Comparison, OutputDiff
 
 if TYPE_CHECKING:
+    import torch
+
     from onnx_magic.engine.sources import ModelSource
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -68,7 +70,7 @@ def prove_tokens(
         host: An object with GenerationMixin's `generate` that runs the graphs.
         prompts: What to begin from; a batch is padded as `generate` wants it.
     """
-    by_dtype = tolerances(atol, rtol)
+    by_dtype, dtype = tolerances(atol, rtol), _precision(source)
     rows = sum(prompt.rows for prompt in prompts)
     count = min([GREEDY_TOKENS, *(prompt.room for prompt in prompts if prompt.room is not None)])
     greedy, beams = _Tally(), _Tally()
@@ -77,12 +79,12 @@ def prove_tokens(
         emit(Progress("verify", number, len(prompts) + BEAM_PROMPTS))
         pair = _both(source, host, prompt, greedy, _options(count, use_cache))
         if pair is not None:
-            _compare_greedy(*pair, first, greedy, by_dtype)
+            _compare_greedy(*pair, first, greedy, by_dtype, dtype)
         first += prompt.rows
     widest = max(prompts, key=lambda prompt: prompt.rows)
     pair = _both(source, host, widest, beams, _options(min(count, BEAM_TOKENS), use_cache, BEAMS))
     if pair is not None:
-        _compare_beams(*pair, beams, by_dtype)
+        _compare_beams(*pair, beams, by_dtype, dtype)
     shapes = {name: tuple(tensor.shape) for name, tensor in widest.inputs.items()}
     labels = f"greedy, {count} tokens after {rows} prompts", f"{BEAMS} beams, {min(count, BEAM_TOKENS)} tokens"
     comparisons = [_comparison(label, tally, shapes) for label, tally in zip(labels, (greedy, beams), strict=True)]
@@ -128,10 +130,16 @@ def _both(
     return expected, actual
 
 
-def _generated(result: Any) -> tuple[Array, list[Array], list[Array]]:
-    """The new tokens [rows, steps], the logits and the scores of every step."""
+def _precision(source: ModelSource) -> torch.dtype:
+    """The dtype of the model's weights: `generate` hands out float32 copies of logits that are no more precise."""
+    found: torch.dtype = next(weight.dtype for weight in source.model.parameters() if weight.is_floating_point())
+    return found
+
+
+def _generated(result: Any, dtype: torch.dtype) -> tuple[Array, list[Array], list[Array]]:
+    """The new tokens [rows, steps], the logits (as the model made them) and the scores of every step."""
     scores = list(to_arrays({str(i): t.float() for i, t in enumerate(result.scores or ())}).values())
-    logits = list(to_arrays({str(i): t.float() for i, t in enumerate(result.logits or ())}).values())
+    logits = list(to_arrays({str(i): t.to(dtype) for i, t in enumerate(result.logits or ())}).values())
     tokens = to_arrays({"": result.sequences})[""]
     return tokens[:, tokens.shape[1] - len(scores) :], logits, scores
 
@@ -142,10 +150,11 @@ def _compare_greedy(
     first: int,
     tally: _Tally,
     by_dtype: tuple[Mapping[str, float], Mapping[str, float]],
+    dtype: torch.dtype,
 ) -> None:
-    wanted, logits, scores = _generated(expected)
-    found, other_logits, _ = _generated(actual)
-    atol, rtol = by_dtype[0]["float32"], by_dtype[1]["float32"]
+    wanted, logits, scores = _generated(expected, dtype)
+    found, other_logits, _ = _generated(actual, dtype)
+    atol, rtol = (table[str(dtype).removeprefix("torch.")] for table in by_dtype)
     steps = min(wanted.shape[1], found.shape[1])
     for row in range(wanted.shape[0]):
         apart = np.flatnonzero(wanted[row, :steps] != found[row, :steps])
@@ -177,14 +186,18 @@ def _compare_greedy(
 
 
 def _compare_beams(
-    expected: Any, actual: Any, tally: _Tally, by_dtype: tuple[Mapping[str, float], Mapping[str, float]]
+    expected: Any,
+    actual: Any,
+    tally: _Tally,
+    by_dtype: tuple[Mapping[str, float], Mapping[str, float]],
+    dtype: torch.dtype,
 ) -> None:
     arrays = to_arrays(
         {
             "wanted": expected.sequences,
             "found": actual.sequences,
-            "scores": expected.sequences_scores.float(),
-            "other": actual.sequences_scores.float(),
+            "scores": expected.sequences_scores.to(dtype),
+            "other": actual.sequences_scores.to(dtype),
         }
     )
     wanted, found = arrays["wanted"], arrays["found"]

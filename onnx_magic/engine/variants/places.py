@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from onnx_magic.errors import GraphFileError, StorageError
 from onnx_magic.records.artifact import MANIFEST_NAME
 from onnx_magic.runtime.graphs import describe_model
 from onnx_magic.runtime.layout import SUBFOLDER, laid_out, remake, variant_path
+from onnx_magic.runtime.tokenizing import read_json
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -32,6 +34,8 @@ PREPARED = ort_tools.PREPARED[0]
 
 FAILED_FOLDER = "failed"
 """Where a failed variant goes that would take the place of a verified one."""
+
+CONFIG = "config.json"
 
 _BLOCK = 1 << 20
 SHORT = 16
@@ -111,8 +115,18 @@ class VariantPlace:
                 noted = {**manifest.variants, self.name: {**entry, "graphs": graphs}}
                 write_manifest(dataclasses.replace(manifest, variants=noted), self.staged)
                 names = (*names, MANIFEST_NAME)
+            names = (*names, *self._config_for_data(names))
             committing.move(self.staged, self.folder, names, obsolete=[name for name in gone if name not in names])
         return dict(self.targets)
+
+    def _config_for_data(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Stage a config.json that names the variant's graphs whose weights lie beside them, where it has to change."""
+        before = read_json(self.folder / CONFIG)
+        record = packing.with_data_files(before, names)
+        if not before or record == before:
+            return ()
+        (self.staged / CONFIG).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return (CONFIG,)
 
 
 def _aside(path: Path) -> Path:

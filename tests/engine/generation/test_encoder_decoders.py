@@ -246,6 +246,30 @@ def test_the_live_panel_of_captions_asks_for_an_image(exports: Callable[..., Any
     assert [field.name for field in form.fields] == ["image", "max_new_tokens", "temperature", "seed"]
 
 
+def test_without_a_cache_all_tokens_are_computed_again(tmp_path: Path) -> None:
+    import torch
+
+    model = made("t5")
+    exported = onnx_magic.export(model, output=tmp_path / "out", cache=False)
+    assert exported.validation, exported.validation.findings
+    assert sorted(path.name for path in (exported.path / "onnx").iterdir()) == [
+        "decoder_model.onnx",
+        "encoder_model.onnx",
+    ]
+    assert not any("past" in spec.name for graph in exported.graphs.values() for spec in graph.inputs)
+    loaded = onnx_magic.load(exported.path)
+    ids = torch.arange(3, 15).reshape(2, 6)
+    with torch.no_grad():
+        expected = model.generate(input_ids=ids, max_new_tokens=8, do_sample=False).numpy()
+    assert len(set(expected[:, 1:].ravel().tolist())) > 2, "the tokens prove little"
+    np.testing.assert_array_equal(np.asarray(loaded.generate(input_ids=ids, max_new_tokens=8)), expected)
+    found = loaded.run({"input_ids": ids.numpy()}, max_new_tokens=8).outputs["sequences"]
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(UsageError) as caught:
+        loaded.generate(input_ids=ids, max_new_tokens=2, use_cache=True)
+    assert caught.value.fix and caught.value.fix.startswith("use_cache=False")
+
+
 @pytest.mark.parametrize("name", ["t5", "marian", "vit-gpt2"])
 def test_a_loaded_folder_generates_what_pytorch_does(name: str, exports: Callable[[str], tuple[Any, Any]]) -> None:
     import torch

@@ -24,9 +24,10 @@ class Sayer:
 
     def __init__(self, logits: list[list[float]], score: float = -1.0, beam: tuple[int, ...] = (1, 2)) -> None:
         self.logits, self.score, self.beam = torch.tensor(logits), score, beam
+        self.dtype = torch.float32
 
     def parameters(self) -> Any:
-        return iter([torch.zeros(1)])
+        return iter([torch.zeros(1, dtype=self.dtype)])
 
     def generate(self, input_ids: torch.Tensor, **options: Any) -> Any:
         if options["num_beams"] > 1:
@@ -79,6 +80,16 @@ def test_logits_that_are_off_fail_though_the_tokens_agree() -> None:
     found = proof(Sayer(CLEAR), Sayer(off))
     assert found.comparisons[0].agreement and not found.comparisons[0]
     assert found.comparisons[0].max_abs == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.02, True), (0.2, False)])
+def test_a_model_in_half_precision_is_held_to_what_that_can_tell(off: float, passes: bool) -> None:
+    """`generate` gives float32 logits whatever the model computes in; two halves next to 4 are 0.004 apart."""
+    other = [[0.0, 3.0 + off, 1.0, 0.0], *CLEAR[1:]]
+    half = Sayer(CLEAR)
+    half.dtype = torch.float16
+    assert bool(proof(half, Sayer(other)).comparisons[0]) is passes
+    assert not proof(Sayer(CLEAR), Sayer(other)).comparisons[0], "in float32 either is too much"
 
 
 def test_another_beam_of_another_score_fails_and_one_of_the_same_is_a_tie() -> None:

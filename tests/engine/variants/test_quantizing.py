@@ -252,12 +252,16 @@ def test_weights_in_another_file_in_and_out(sample: Any, texts: list[str], monke
         assert beside.is_file() and small.model_path.stat().st_size < 300_000
         assert small.graph.size == small.model_path.stat().st_size + beside.stat().st_size
         assert small.graph.size < FILES[mode] * plain.graph.size
+    told = json.loads((plain.path / "config.json").read_text())["transformers.js_config"]["use_external_data_format"]
+    assert told["model_quantized.onnx"] is True and len(told) == len(MODES), "transformers.js does not look itself"
     best = plain.optimize()
     assert best.validation and best.model_path.with_name("model_optimized.onnx_data").is_file()
     # Below the limit again, the other file goes.
     monkeypatch.setattr(packing, "SINGLE_FILE_LIMIT", 1 << 30)
     again = plain.quantize("int8")
     assert again.validation and not again.model_path.with_name("model_quantized.onnx_data").exists()
+    told = json.loads((plain.path / "config.json").read_text())["transformers.js_config"]["use_external_data_format"]
+    assert "model_quantized.onnx" not in told and "model_fp16.onnx" in told
 
 
 @pytest.mark.parametrize("stage", ["quantize", "verify", "store"])
