@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from onnx_magic.engine.adapters.export_flag import asked_as_exported
 from onnx_magic.errors import InputsError
 
 if TYPE_CHECKING:
@@ -183,11 +184,13 @@ class FlatModel:
         model: The live module.
         binding: Where each named tensor goes.
         read: How the tensors in what the forward returned are named.
+        asked: Lines of the person's own code that asked `torch.onnx.is_in_onnx_export()` in a run: file and number.
     """
 
     model: torch.nn.Module
     binding: Binding
     read: Callable[[Any], dict[str, torch.Tensor]] = flatten_outputs
+    asked: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def device(self) -> torch.device:
@@ -200,12 +203,14 @@ class FlatModel:
         return first.device if first is not None else torch.device("cpu")
 
     def run(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Run the model eagerly, without gradients, on tensors by name."""
+        """Run the model eagerly, without gradients, on tensors by name; its own code is told that it is exported."""
         import torch
 
-        with torch.no_grad():
+        with torch.no_grad(), asked_as_exported() as asked:
             args, kwargs = self.binding.call({name: t.to(self.device) for name, t in tensors.items()})
-            return self.read(self.model(*args, **kwargs))
+            outputs = self.read(self.model(*args, **kwargs))
+        self.asked |= asked
+        return outputs
 
     @contextlib.contextmanager
     def as_forward(self) -> Iterator[tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from onnx_magic.engine.comparing import diff_output
+from onnx_magic.engine.scrubbing import readable_line
 from onnx_magic.engine.tensors import to_arrays, to_tensors
 from onnx_magic.records.artifact import GraphFile
 from onnx_magic.records.findings import Finding
@@ -34,6 +35,7 @@ def judge(
         wrong: How the cases that failed are told; by default as axes and shapes.
     """
     return [
+        *_otherwise_when_exported(prepared),
         *_not_repeatable(prepared, tried),
         *_baked_in_the_graph(graph, prepared),
         *_vanished(graph, prepared),
@@ -42,6 +44,17 @@ def judge(
         *_proves(tried),
         *_ranges(prepared, limits),
     ]
+
+
+def _otherwise_when_exported(prepared: Prepared) -> Iterator[Finding]:
+    """A forward that asks whether it is exported: the graph is what it does then."""
+    for file, line in sorted(prepared.flat.asked):
+        place = readable_line(file, line)
+        told = (
+            f"{place} asks torch.onnx.is_in_onnx_export(): the graph does what the model does while it is exported, "
+            "and is compared with that; called in PyTorch, the model may answer otherwise"
+        )
+        yield Finding("export-branch", told, level="warning", line=place)
 
 
 def _baked_in_the_graph(graph: GraphFile, prepared: Prepared) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ CODES = {
     "run-failed": "the graph raised at a shape it should take",
     "shape-illegal": "the model itself does not take a shape that was tried",
     "weights-widened": "the weights have a dtype that ONNX Runtime cannot run, and were widened for the export",
+    "export-branch": "the forward asks whether it is exported, and the graph is what it does then",
     "fallback": "the first way to export failed, another one was used",
     "opset-other": "another opset was written than asked for",
     "quirk-applied": "a known quirk of this architecture was worked around",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.adapters import hf_exporters
+from onnx_magic.engine.adapters.export_flag import asked_as_exported
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -85,6 +86,7 @@ def capture(flat: FlatModel, examples: Mapping[str, torch.Tensor], axes: Mapping
 
     with (
         torch.no_grad(),
+        asked_as_exported(everyone=True),
         _no_garbage_collection(),
         hf_exporters.patched(),
         hf_exporters.clean_state(flat.model),
