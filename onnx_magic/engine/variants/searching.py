@@ -165,23 +165,17 @@ class Search:
         return self.tries[-1]
 
     def _measured(self, ranked: list[Layer], own: Mapping[str, Any]) -> list[Layer]:
-        """The worst by the debugger, now by how much nearer the outputs are when that one alone stays in float.
+        """The worst by the debugger, now by how much nearer the outputs are for every weight left; the others follow.
 
-        What the debugger sees is the noise of a layer's own weight and input, not what becomes of it further on. Those
-        that add more than an even share of all noise come first, by what each weight left gives; for the others, what
-        is measured is too small to be divided.
+        What the debugger sees is the noise of a layer's own weight and input, not what becomes of it further on.
         """
         before = _squared_drift(self.tries[0])
         if len(ranked) < 3 or not np.isfinite(before):
             return ranked
         gain = {layer: before - _squared_drift(self._try((layer,), own)) for layer in ranked[:MEASURED]}
-        worst = sorted(gain, key=lambda layer: -gain[layer])
-        even = before / len(ranked)
-        clear = sorted(
-            (layer for layer in worst if gain[layer] > even), key=lambda layer: -gain[layer] / layer.elements
-        )
-        some = [layer for layer in worst if 0 < gain[layer] <= even]
-        return [*clear, *some, *ranked[MEASURED:], *(layer for layer in worst if gain[layer] <= 0)]
+        worst = sorted(gain, key=lambda layer: -gain[layer] / layer.elements)
+        useful, idle = ([layer for layer in worst if (gain[layer] > 0) == wanted] for wanted in (True, False))
+        return [*useful, *ranked[MEASURED:], *idle]
 
     def _ranked(self, loose: list[Layer]) -> list[Layer]:
         """The layers, the worst first, by what quantising adds to their weights and to what they are fed."""

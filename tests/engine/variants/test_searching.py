@@ -48,6 +48,20 @@ def test_the_layer_that_is_spoiled_is_left_in_float(uneven: Any, mode: str) -> N
     assert better.made.steps[0].startswith("0 of 3 layers in float: cosine")
 
 
+def test_it_is_better_on_data_that_was_not_searched_on(uneven: Any) -> None:
+    from onnx_magic.engine.variants.verifying import sample_cosines
+
+    random = np.random.default_rng(0)
+    data, unseen = (random.standard_normal((64, 32)).astype(np.float32) for _ in range(2))
+    plain = uneven.quantize("int8-static", data=data, per_channel=False)
+    before = plain.run(unseen).outputs  # the search takes the name of the plain one
+    better = uneven.quantize("int8-static", data=data, per_channel=False, accuracy=0.99, overwrite=True)
+    assert [layer.name for layer in better.made.kept] == ["spoiled"]
+    assert any("kept back" in step for step in better.made.steps)
+    wanted, after = uneven.run(unseen).outputs, better.run(unseen).outputs
+    assert np.mean(sample_cosines(wanted, after, {})) >= 0.99 > 0.9 > np.mean(sample_cosines(wanted, before, {}))
+
+
 def test_one_that_is_good_enough_already_is_left_alone(sample: Any, texts: list[str]) -> None:
     small = sample.quantize("int8", data=texts, accuracy=0.9)
     assert not small.made.kept and len(small.made.steps) == 3 and small.validation
