@@ -10,7 +10,8 @@ import numpy as np
 
 from onnx_magic.errors import GraphFileError
 from onnx_magic.records.results import Array
-from onnx_magic.runtime.sounds import Sound, check_rate, read_sound
+from onnx_magic.runtime.resampling import at_rate
+from onnx_magic.runtime.sounds import Sound, read_sound
 from onnx_magic.runtime.spectrograms import log_mel
 from onnx_magic.runtime.tokenizing import read_json
 
@@ -43,14 +44,13 @@ class AudioProcessor:
             `input_features` float32[sounds, bands, frames].
 
         Raises:
-            FeedError: something is no sound, holds no samples, or has another sampling rate.
+            FeedError: something is no sound, holds no samples, or has a sampling rate that cannot be resampled.
         """
-        many = [read_sound(one) for one in (sounds if isinstance(sounds, list | tuple) else [sounds])]
-        for sound in many:
-            check_rate(sound, self.rate, self._name)
-        notes: tuple[str, ...] = ()
+        given = [read_sound(one) for one in (sounds if isinstance(sounds, list | tuple) else [sounds])]
+        many, told = zip(*(at_rate(sound, self.rate, self._name) for sound in given), strict=True)
+        notes = tuple(dict.fromkeys(note for note in told if note))
         if any(sound.rate is None for sound in many):
-            notes = (f"an array does not tell its sampling rate: {self.rate} samples a second were taken",)
+            notes += (f"an array does not tell its sampling rate: {self.rate} samples a second were taken",)
         arrays, more = self._make(many, self._config, self.rate)
         return arrays, (*notes, *more)
 

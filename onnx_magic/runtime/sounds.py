@@ -79,21 +79,6 @@ def read_sound(value: Any) -> Sound:
     return sound
 
 
-def check_rate(sound: Sound, rate: int, model: str) -> None:
-    """Refuse a sound of another sampling rate than the model was trained with.
-
-    Raises:
-        FeedError: says both rates, and how to resample.
-    """
-    if sound.rate is None or sound.rate == rate:
-        return
-    source = sound.name if Path(sound.name).suffix else "sound.wav"
-    raise FeedError(
-        f"{sound.name} has {sound.rate} samples a second, {model} takes {rate}",
-        fix=f"ffmpeg -i {source} -ar {rate} -ac 1 {Path(source).stem}-{rate}.wav",
-    )
-
-
 def _from_path(path: Path) -> Sound:
     if not path.is_file():
         raise FeedError(f"{path}: no such sound file", fix="give the path of a .wav file, or samples as an array")

@@ -106,13 +106,19 @@ def test_a_long_sound_is_cut_and_said() -> None:
     assert whisper()(tone(0.5))[1] == ("an array does not tell its sampling rate: 16000 samples a second were taken",)
 
 
-def test_another_rate_is_refused(tmp_path: Path) -> None:
+def test_another_rate_is_resampled_and_said(tmp_path: Path) -> None:
     path = write_wave(tmp_path / "song.wav", tone(0.1, rate=44100), rate=44100)
-    with pytest.raises(FeedError, match="song.wav has 44100 samples a second, tiny takes 16000") as caught:
-        whisper()(path)
-    assert caught.value.fix == "ffmpeg -i song.wav -ar 16000 -ac 1 song-16000.wav"
-    with pytest.raises(FeedError, match="8000 samples a second"):
-        whisper()({"raw": tone(0.1), "sampling_rate": 8000})
+    arrays, notes = whisper()(path)
+    assert notes == ("song.wav was resampled from 44100 to 16000 samples a second",)
+    expected = whisper()({"raw": tone(0.1), "sampling_rate": RATE})[0]["input_features"]
+    heard, meant = (features[0, :, 1:8].argmax(axis=0) for features in (arrays["input_features"], expected))
+    np.testing.assert_array_equal(heard, meant)  # the loudest band; the others hold what 16 bits leave
+
+
+def test_a_rate_without_a_common_divisor_is_refused() -> None:
+    with pytest.raises(FeedError, match="the sound has 44099 samples a second, tiny takes 16000") as caught:
+        whisper()({"raw": tone(0.1), "sampling_rate": 44099})
+    assert caught.value.fix == "ffmpeg -i sound.wav -ar 16000 -ac 1 sound-16000.wav"
 
 
 @pytest.mark.parametrize(
