@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,6 +13,7 @@ import numpy as np
 
 from onnx_magic.errors import FeedError, GraphFileError, UsageError
 from onnx_magic.records.results import Array
+from onnx_magic.runtime.huge_pages import Region, large_regions, move_to_huge_pages
 from onnx_magic.runtime.mapping import MappedFile, map_file
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ _DEVICES = {"CUDAExecutionProvider": "cuda", "ROCMExecutionProvider": "cuda", "D
 """Execution provider → where its tensors live, as IO binding calls it; the others compute on the CPU's memory."""
 
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+
+MANY_STEPS = 100
+"""From here on it is worth the second that moving a large graph's weights to huge pages takes."""
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "str"}
 """ONNX Runtime's names of dtypes that NumPy calls otherwise."""
@@ -102,7 +107,10 @@ def open_graph(
         GraphFileError: ONNX Runtime does not take the model.
     """
     mapped = map_file(path) if find_provider(provider) == CPU else None
-    return Session(open_session(path, provider, threads, inter_op=inter_op, mapped=mapped), mapped)
+    before = large_regions() if mapped is not None else frozenset()
+    session = Session(open_session(path, provider, threads, inter_op=inter_op, mapped=mapped), mapped)
+    session.places = large_regions() - before if mapped is not None else frozenset()
+    return session
 
 
 def told_threads() -> int | None:
@@ -162,6 +170,15 @@ class Session:
         self._by_value = any(self._element(name) in _ONNX_ONLY for name in (*self.inputs, *self.outputs))
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _FATAL
+        self.places: frozenset[Region] = frozenset()
+        """Where the memory lies that was taken when it was opened: that of a large graph's weights."""
+        self._steps = 0
+
+    def count_step(self) -> None:
+        """Note a step of a decoder, which reads all weights: after MANY_STEPS they are moved to huge pages."""
+        self._steps += 1
+        if self._steps == MANY_STEPS and self.places:  # beside the steps: nothing waits for it
+            threading.Thread(target=move_to_huge_pages, args=(self.places,), daemon=True).start()
 
     def dtype(self, name: str) -> str:
         """NumPy's name of the dtype of an input or output."""

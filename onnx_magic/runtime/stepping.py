@@ -143,6 +143,7 @@ class DecoderSteps:
             return found[self.logits], None
         kept = {name: self._kept(name, found, past, begun) for name in self.names}
         tokens = known["input_ids"].shape()
+        session.count_step()
         return found[self.logits], Past(kept, past.length + tokens[1], tokens[0])
 
     def select(self, past: Past, rows: Array) -> Past:
