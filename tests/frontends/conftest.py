@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import onnx_magic
 from onnx_magic import events
 from onnx_magic.records.plan import TensorSpec
 
@@ -74,3 +77,22 @@ def final_texts(outputs: list[dict[str, Any]]) -> list[str]:
         assert not output.get("update") or key in texts, "an update of a display that was never shown"
         texts[key] = output["data"]["text/plain"]
     return [text for text in texts.values() if text]
+
+
+@pytest.fixture(scope="session")
+def exported_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small net, exported."""
+    import torch
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8)).eval()
+    folder = tmp_path_factory.mktemp("net") / "net-onnx"
+    onnx_magic.export(net, inputs=(torch.randn(4, 8),), output=folder).release()
+    return folder
+
+
+@pytest.fixture
+def net(exported_net: Path, workdir: Path) -> Path:
+    """The exported net in the current folder."""
+    shutil.copytree(exported_net, workdir / "net-onnx")
+    return Path("net-onnx")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import onnx_magic
 from onnx_magic.errors import OnnxMagicError
 from onnx_magic.frontends.cli import main
 from onnx_magic.frontends.completing import complete_magic
@@ -37,25 +35,6 @@ BAD = {
     "%onnx_benchmark exported rouds=3": "rouds",
 }
 """What is typed → what the first of the two lines says."""
-
-
-@pytest.fixture(scope="module")
-def exported_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small net, exported."""
-    import torch
-
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8)).eval()
-    folder = tmp_path_factory.mktemp("net") / "net-onnx"
-    onnx_magic.export(net, inputs=(torch.randn(4, 8),), output=folder).release()
-    return folder
-
-
-@pytest.fixture
-def net(exported_net: Path, workdir: Path) -> Path:
-    """The exported net in the current folder."""
-    shutil.copytree(exported_net, workdir / "net-onnx")
-    return Path("net-onnx")
 
 
 @pytest.fixture
