@@ -6,7 +6,19 @@ const VIEW = 'application/vnd.jupyter.widget-view+json';
 const STATE = 'application/vnd.jupyter.widget-state+json';
 const EMPTY = { model_name: 'HTMLModel', model_module: '@jupyter-widgets/controls', model_module_version: '2.0.0', state: { value: '<style>.onnx-magic-gone { display: none }</style>', _dom_classes: ['onnx-magic-gone'] } };
 
+const told = new WeakSet();
+
 function keepStatic(manager) {
+  const context = manager?.context;
+  // On a busy machine the output may not stand in the notebook yet; when the notebook is saved, it does.
+  if (context?.saveState && !told.has(context)) {
+    told.add(context);
+    context.saveState.connect((_, step) => { if (step === 'started') putEmpty(manager); });
+  }
+  putEmpty(manager);
+}
+
+function putEmpty(manager) {
   const notebook = manager?.context?.model;
   if (typeof notebook?.setMetadata !== 'function' || !notebook.cells) return;
   // The manager does not tell a view its model's id: all ids that stand in outputs are looked through.
