@@ -71,7 +71,6 @@ def dtype_name(dtype: onnx_ir.DataType | None) -> str:
 
 
 def _load(path: Path) -> onnx_ir.Model:
-
     if not path.is_file():
         raise GraphFileError(f"{path}: no such .onnx file", fix=f"onnx_magic.export(model, output={str(path)!r})")
     with path.open("rb") as file:

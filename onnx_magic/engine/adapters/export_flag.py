@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
+_LOCK = threading.RLock()  # the function is the process's: two threads would put back each other's
 
 
 @contextlib.contextmanager
@@ -33,7 +35,6 @@ def asked_as_exported(everyone: bool = False) -> Iterator[set[tuple[str, int]]]:
     from torch.onnx._internal.exporter import _flags  # what code asks that imported the function by its name
 
     asked: set[tuple[str, int]] = set()
-    original = torch.onnx.is_in_onnx_export
 
     def answer() -> bool:
         caller: FrameType = sys._getframe(1)
@@ -43,10 +44,10 @@ def asked_as_exported(everyone: bool = False) -> Iterator[set[tuple[str, int]]]:
             asked.add((file, caller.f_lineno))
         return own or everyone or original()
 
-    torch.onnx.is_in_onnx_export = answer
-    before, _flags._is_onnx_exporting = _flags._is_onnx_exporting, everyone or _flags._is_onnx_exporting
-    try:
-        yield asked
-    finally:
-        torch.onnx.is_in_onnx_export = original
-        _flags._is_onnx_exporting = before
+    with _LOCK:
+        original, before = torch.onnx.is_in_onnx_export, _flags._is_onnx_exporting
+        torch.onnx.is_in_onnx_export, _flags._is_onnx_exporting = answer, everyone or before
+        try:
+            yield asked
+        finally:
+            torch.onnx.is_in_onnx_export, _flags._is_onnx_exporting = original, before

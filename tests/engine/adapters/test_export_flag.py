@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_the_graph_does_what_the_forward_does_while_it_is_exported(tmp_path: Pat
     exported = onnx_magic.export(model, inputs=IMAGE, output=tmp_path / "out", exporter=exporter)
     assert exported.validation, exported.validation.findings
     [found] = [finding for finding in exported.validation.findings if finding.code == "export-branch"]
-    assert found.level == "warning" and found.line.endswith("test_export_flag.py:28"), found
+    assert found.level == "warning" and found.line.endswith("test_export_flag.py:29"), found
     [outputs] = exported.run(IMAGE.numpy()).outputs.values()
     with torch.no_grad():
         eager = model(IMAGE).numpy()
@@ -68,3 +69,23 @@ def test_who_asks_and_what_is_put_back() -> None:
         assert torch.onnx.is_in_onnx_export() and before()
         raise RuntimeError
     assert torch.onnx.is_in_onnx_export is before and not before()
+
+
+def test_two_threads_do_not_put_back_each_others() -> None:
+    before = torch.onnx.is_in_onnx_export
+    entered, leave = (threading.Event(), threading.Event()), (threading.Event(), threading.Event())
+
+    def stay(number: int) -> None:
+        with asked_as_exported():
+            entered[number].set()
+            leave[number].wait(10)
+
+    threads = [threading.Thread(target=stay, args=(number,)) for number in (0, 1)]
+    threads[0].start()
+    assert entered[0].wait(10)
+    threads[1].start()
+    assert not entered[1].wait(0.2), "the second waits: what it would put back is the first's"
+    for thread, event in zip(threads, leave, strict=True):
+        event.set()
+        thread.join(10)
+    assert entered[1].is_set() and torch.onnx.is_in_onnx_export is before
