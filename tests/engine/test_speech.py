@@ -102,12 +102,30 @@ def test_transcripts_are_those_of_transformers(exported: Any, checkpoint: Path) 
     assert result.notes == ("an array does not tell its sampling rate: 16000 samples a second were taken",)
 
 
-def test_a_file_of_another_rate_is_refused(exported: Any, tmp_path: Path) -> None:
-    path = tmp_path / "song.wav"
+def recording(path: Path, rate: int) -> Path:
+    """A file of a second of noise."""
+    random = np.random.default_rng(1)
     with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 44100, 0, "NONE", "not compressed"))
-        file.writeframes(np.zeros(4410, np.int16).tobytes())
-    with pytest.raises(FeedError, match="song.wav has 44100 samples a second, .* takes 16000"):
+        file.setparams((1, 2, rate, 0, "NONE", "not compressed"))
+        file.writeframes((random.normal(0, 0.1, rate).clip(-1, 1) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def test_a_file_of_another_rate_is_resampled(exported: Any, tmp_path: Path) -> None:
+    from onnx_magic.runtime.resampling import at_rate
+    from onnx_magic.runtime.sounds import read_sound
+
+    path = recording(tmp_path / "song.wav", 44100)
+    result = exported.run(path)
+    assert result.notes == ("song.wav was resampled from 44100 to 16000 samples a second",)
+    array = at_rate(read_sound(path), RATE, "tiny")[0].samples
+    assert array.shape == (RATE,)
+    assert result.decoded == exported.run(array).decoded and len(result.decoded[0]["text"]) > 3
+
+
+def test_a_sound_that_cannot_be_heard_is_refused(exported: Any, tmp_path: Path) -> None:
+    path = recording(tmp_path / "odd.wav", 44099)
+    with pytest.raises(FeedError, match="odd.wav has 44099 samples a second, .* takes 16000"):
         exported.run(path)
     with pytest.raises(FeedError, match="holds no samples"):
         exported.run(np.zeros(0, np.float32))
