@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -109,3 +110,48 @@ def comparable_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def heeds_training(model: torch.nn.Module) -> bool:
+    """Whether a model that is in train mode may answer otherwise than in eval mode; false where it is in eval mode.
+
+    A module fresh from its class is in train mode, and most small ones have nothing in them that heeds it: no dropout,
+    no batch statistics, no code of their own that asks for `training`.
+
+    Example:
+        >>> import torch
+        >>> heeds_training(torch.nn.Linear(2, 2)), heeds_training(torch.nn.Dropout(0.1))
+        (False, True)
+    """
+    return model.training and any(module.training and _heeds(module) for module in model.modules())
+
+
+def _heeds(module: torch.nn.Module) -> bool:
+    import torch
+    from torch.nn.modules import batchnorm, dropout, instancenorm
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return True  # its code is not Python's
+    if isinstance(module, instancenorm._InstanceNorm):
+        return bool(module.track_running_stats)
+    if isinstance(module, dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, batchnorm._BatchNorm | torch.nn.RReLU):
+        return True
+    if isinstance(module, torch.nn.RNNBase | torch.nn.MultiheadAttention):
+        return module.dropout > 0
+    own = [kind for kind in type(module).__mro__ if not kind.__module__.startswith(("torch.nn", "builtins"))]
+    return any(_asks(value) for kind in own for value in vars(kind).values())
+
+
+def _asks(function: Any) -> bool:
+    """Whether a method, or a function in it, reads an attribute or gives an argument called `training`."""
+    code = getattr(function, "__code__", None)
+    codes = [code] if code is not None else []
+    while codes:
+        code = codes.pop()
+        given = [name for value in code.co_consts if isinstance(value, tuple) for name in value]
+        if "training" in (*code.co_names, *given):
+            return True
+        codes += [value for value in code.co_consts if isinstance(value, types.CodeType)]
+    return False

@@ -25,6 +25,7 @@ from onnx_magic.engine.generation.standing import GeneratorStandIn
 from onnx_magic.engine.random_states import random_states_kept
 from onnx_magic.engine.sources import fingerprint_module
 from onnx_magic.engine.sources.torch_modules import unwrapped
+from onnx_magic.engine.state import heeds_training
 from onnx_magic.engine.structures import Structure, structure_of
 from onnx_magic.engine.tensors import to_arrays, to_tensors
 from onnx_magic.engine.watching import KEPT_CALLS, ModuleCall, architecture_of
@@ -266,7 +267,7 @@ class StandIn:
         return {**tensors, **named}
 
     def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if self.target.training:
+        if heeds_training(self.target):
             raise SwapError(
                 f"{self.report.architecture} is in train mode: ONNX Runtime answers as in eval mode", fix="model.eval()"
             )

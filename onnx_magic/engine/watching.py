@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.adapters.module_hooks import module_hooks
 from onnx_magic.engine.sources.torch_modules import unwrapped
+from onnx_magic.engine.state import heeds_training
 from onnx_magic.engine.structures import Structure, detached, structure_of
 from onnx_magic.errors import UsageError
 
@@ -99,7 +100,7 @@ def watch_modules(architecture: str, keep: int = KEPT_CALLS) -> Iterator[Watch]:
     The modules themselves are not touched: two hooks common to all modules do it, taken away whatever happens.
 
     Raises:
-        UsageError: a watched module is called in train mode; before its forward runs.
+        UsageError: a watched module that heeds it is called in train mode; before its forward runs.
 
     Example:
         >>> import torch
@@ -173,7 +174,7 @@ class _Watcher:
 
 
 def _refuse_training(module: torch.nn.Module, architecture: str) -> None:
-    if module.training:
+    if heeds_training(module):
         raise UsageError(
             f"the cell calls {architecture} in train mode, where dropout and batch statistics change the answer: "
             "expected eval mode",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from onnx_magic.engine.state import comparable_attention, preserved
+from onnx_magic.engine.state import comparable_attention, heeds_training, preserved
 
 
 class Stateful(torch.nn.Module):
@@ -107,3 +107,49 @@ def test_a_scripted_module_keeps_its_mode() -> None:
     with preserved(scripted):
         assert not scripted.training
     assert scripted.training and scripted(torch.ones(1, 2)).shape == (1, 2)
+
+
+class Asking(torch.nn.Module):
+    """Its own code asks for the mode, in a function within a method."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def dropped(y: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.dropout(y, 0.5, training=self.training)
+
+        return dropped(x)
+
+
+class Passing(torch.nn.Module):
+    """Gives a function the mode: what it gives is not looked at, so it counts."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(x, 0.5, training=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "heeds"),
+    [
+        (torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU(), torch.nn.LayerNorm(3)), False),
+        (torch.nn.Sequential(torch.nn.Dropout(0.0), torch.nn.InstanceNorm1d(2)), False),
+        (torch.nn.GRU(2, 2), False),
+        (torch.nn.GRU(2, 2, 2, dropout=0.1), True),
+        (torch.nn.MultiheadAttention(4, 2), False),
+        (torch.nn.TransformerEncoderLayer(4, 2), True),
+        (torch.nn.BatchNorm1d(2), True),
+        (torch.nn.InstanceNorm1d(2, track_running_stats=True), True),
+        (torch.nn.RReLU(), True),
+        (Stateful(), True),
+        (Asking(), True),
+        (Passing(), True),
+        (torch.jit.script(torch.nn.Linear(2, 2)), True),
+    ],
+)
+def test_what_heeds_train_mode(module: Any, heeds: bool) -> None:
+    assert heeds_training(module.train()) is heeds
+    assert not heeds_training(module.eval())
+
+
+def test_a_part_in_eval_mode_does_not_heed() -> None:
+    model = Stateful().train()
+    model.layer[1].eval()
+    assert not heeds_training(model)

@@ -335,11 +335,16 @@ def test_hooks_that_would_see_nothing_are_said(net: Net, exported_net: ExportedM
 
 def test_train_mode_is_refused(net: Net, exported_net: ExportedModel) -> None:
     net.train()
+    with exported_net.swapped_into(net) as report:
+        net(torch.ones(1, 3))
+    assert report.count == 1, "nothing of it heeds train mode"
+    net.layer.register_module("drop", nn.Dropout(0.1))
     try:
         with exported_net.swapped_into(net), pytest.raises(SwapError, match="train mode") as caught:
             net(torch.ones(1, 3))
         assert caught.value.fix == "model.eval()" and net.training
     finally:
+        del net.layer.drop
         net.eval()
 
 

@@ -100,6 +100,7 @@ def test_later_calls_are_counted_only() -> None:
 
 def test_train_mode_is_refused_before_the_forward_runs() -> None:
     net = Net().train()
+    net.drop = nn.Dropout(0.1)
     with watch_modules("Net") as watch, pytest.raises(UsageError, match="train mode") as caught:
         net(torch.ones(1, 3))
     assert caught.value.fix == "model.eval()" and watch.count == 0

@@ -213,7 +213,9 @@ class TestWhatGoesWrong:
             shell.cell("changed(x)", "exported_cnn model=changed")
 
     def test_train_mode_is_refused(self, shell: Any) -> None:
-        shell.user_ns["fresh"] = copy.deepcopy(shell.user_ns["cnn"]).train()
+        fresh = shell.user_ns["fresh"] = copy.deepcopy(shell.user_ns["cnn"]).train()
+        assert shell.cell("fresh(x)").comparison[0], "as it comes from its class: nothing of it heeds train mode"
+        fresh.drop = nn.Dropout(0.1)
         with pytest.raises(UsageError, match="in train mode") as caught:
             shell.cell("fresh(x)")
         assert caught.value.fix == "fresh.eval()"

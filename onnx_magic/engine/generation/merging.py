@@ -13,7 +13,7 @@ embedding's size: 66 MB of T5-small's 308.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -219,22 +219,38 @@ def _branch(graph: onnx_ir.Graph, inputs: Mapping[str, onnx_ir.Value], prefix: s
     for value in graph.inputs[:]:
         value.replace_all_uses_with(inputs[value.name or ""])
     graph.inputs.clear()
-    for value in (*graph.initializers.values(),):
+    weights = list(graph.initializers.values())
+    made = [value for node in graph.all_nodes() for value in node.outputs if value.name]
+    names = _Prefixed(prefix, (value.name for value in (*weights, *made)))
+    for value in weights:
         graph.initializers.pop(value.name or "")
-        value.name = _prefixed(value.name, prefix)
+        value.name = names.of(value.name)
         graph.register_initializer(value)
+    for value in made:
+        value.name = names.of(value.name)
+    names = _Prefixed(prefix, (node.name for node in graph.all_nodes()))
     for node in graph.all_nodes():
-        node.name = _prefixed(node.name, prefix)
-        for value in node.outputs:
-            if value.name:
-                value.name = _prefixed(value.name, prefix)
+        node.name = names.of(node.name)
     graph.name = prefix
     return graph
 
 
-def _prefixed(name: str | None, prefix: str) -> str:
-    """The name under a prefix; as it is where it came out of such a branch."""
-    return f"{name}" if f"{name}".startswith(f"{prefix}/") else f"{prefix}/{name}"
+class _Prefixed:
+    """Names under a prefix. Those of a graph that came out of such a branch keep theirs; newer ones make way."""
+
+    def __init__(self, prefix: str, names: Iterable[str | None]) -> None:
+        self.prefix = prefix
+        self._taken = {name for name in names if name and name.startswith(f"{prefix}/")}
+
+    def of(self, name: str | None) -> str:
+        if name and name.startswith(f"{self.prefix}/"):
+            return name
+        free, number = f"{self.prefix}/{name}", 1
+        while free in self._taken:
+            number += 1
+            free = f"{self.prefix}/{name}_{number}"
+        self._taken.add(free)
+        return free
 
 
 class _Weights:

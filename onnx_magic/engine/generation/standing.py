@@ -14,6 +14,7 @@ from onnx_magic.engine.comparing import compare_outputs
 from onnx_magic.engine.generation.hosting import answering_of, standing_in
 from onnx_magic.engine.nearness import compare_near, rule_of
 from onnx_magic.engine.precision import as_narrow, narrow_notes, narrow_tolerances
+from onnx_magic.engine.state import heeds_training
 from onnx_magic.engine.tensors import to_arrays
 from onnx_magic.engine.watching import KEPT_CALLS, ModuleCall
 from onnx_magic.errors import OnnxMagicError, SwapError
@@ -87,7 +88,7 @@ class GeneratorStandIn:
         return self.answering.encode(given)
 
     def _refuse_training(self) -> None:
-        if self.target.training:
+        if heeds_training(self.target):
             raise SwapError(
                 f"{self.report.architecture} is in train mode: ONNX Runtime answers as in eval mode", fix="model.eval()"
             )

@@ -106,7 +106,7 @@ def _quantized(
         with stage("quantize") as row:
             row.detail = mode.title
             work, models = made.place.work, []
-            pieces = pieces_of(graph.path, role, graph.operators, work, apart=mode.methods[0] != "float16")
+            pieces = pieces_of(graph.path, role, graph.operators, work, apart=True)
             for piece in pieces:
                 source = prepare_source(piece.path, work / piece.name, role, mode, request.wish)
                 sources.append(source)
@@ -116,7 +116,7 @@ def _quantized(
                     target = source.path.with_name("quantized.onnx")
                     models.append(quantize_graph(source, mode, request.wish, target, made.feeds))
             if models:
-                graphs[role] = made.place.write(role, joined(models))
+                graphs[role] = made.place.write(role, joined(models, [spec.name for spec in graph.inputs]))
         if request.accuracy is not None:
             graphs[role], answers, told, found = Search(made, source, mode, request.wish, request.accuracy).run()
             steps += told

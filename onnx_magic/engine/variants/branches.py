@@ -71,9 +71,19 @@ def pieces_of(path: Path, role: str, operators: Mapping[str, int], work: Path, *
     return pieces
 
 
-def joined(models: Sequence[onnx_ir.Model]) -> onnx_ir.Model:
-    """The graph that was changed, its branches in one file again: weights that both have stand there once."""
+def joined(models: Sequence[onnx_ir.Model], inputs: Sequence[str] = ()) -> onnx_ir.Model:
+    """The graph that was changed, its branches in one file again: weights that both have stand there once.
+
+    Args:
+        models: What came of the pieces.
+        inputs: Names of the whole graph's inputs, in order: a tool may have dropped one that a branch does not read.
+    """
     if len(models) == 1:
         return models[0]
     first, cached = models
-    return merge_decoders(first, cached, {})
+    model = merge_decoders(first, cached, {})
+    places = {name: place for place, name in enumerate(inputs)}
+    ordered = sorted(model.graph.inputs, key=lambda value: places.get(value.name or "", len(places)))
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(ordered)
+    return model

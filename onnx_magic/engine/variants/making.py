@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray[Any, Any]
 Feed: TypeAlias = Mapping[str, Array]
 ALL = slice(None)
+TOKENS = "text-generation"
 Run: TypeAlias = tuple[Mapping[str, Array], Mapping[str, Array], Feed]
 
 
@@ -103,6 +104,11 @@ class Making:
     def task(self) -> str | None:
         """The task whose answers count; graphs of several parts have none of their own."""
         return self.parent.opened.task if len(self.parent.opened.graphs) == 1 else None
+
+    def task_of(self, role: str) -> str | None:
+        """The task whose answers one graph gives: of an encoder-decoder's two the decoder's logits choose tokens."""
+        chooses = any(spec.name == "logits" and len(spec.shape) == 3 for spec in self.parent.plain[role].outputs)
+        return self.task or (TOKENS if chooses else None)
 
     def reference(self, role: str) -> Reference:
         """What a graph is held against; looked for once."""
@@ -182,8 +188,8 @@ def prove(
         against = FLOAT_GRAPH if reference.name == FLOAT_GRAPH else against
         verdicts.append(
             verify_variant(
-                graph.path, reference, task=made.task, tolerance=tolerance, provider=provider,
-                role=role if len(graphs) > 1 else "model",
+                graph.path, reference, task=made.task_of(role), tolerance=tolerance, provider=provider,
+                role=role if len(made.parent.plain) > 1 else "model",
             )
         )  # fmt: skip
     return _together(verdicts), against

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_magic.engine.adapters import hf_exporters, ort_tools
 from onnx_magic.engine.probing import one_line
+from onnx_magic.engine.variants.branches import joined, pieces_of
 from onnx_magic.engine.variants.making import Making, Parent, VariantOutcome, finish, making, prove, refuse_quantized
 from onnx_magic.engine.variants.modes import OPTIMIZED
 from onnx_magic.engine.variants.quantizing import copy_graph
@@ -69,6 +71,14 @@ class OptimizeRequest:
     disable: tuple[str, ...] = ()
     provider: str | None = None
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to optimise a graph: its name, and (source, target) → the graph."""
+
+    name: str
+    change: Callable[[Path, Path], onnx_ir.Model]
 
 
 @dataclass(eq=False)
@@ -144,34 +154,64 @@ def check_level(level: str) -> None:
 def _best(made: Making, role: str, request: OptimizeRequest, provider: str) -> tuple[_Candidate, list[str]]:
     """The candidate that leaves the fewest nodes and still verifies; and a sentence on each."""
     parent = made.parent.opened.graphs[role]
-    source, external = copy_graph(parent.path, made.place.work / role)
-    tried = []
-    for number, (way, change) in enumerate(_ways(made.parent.opened, request, provider)):
-        candidate = _Candidate(way)
-        tried.append(candidate)
-        with stage("optimize") as row:
-            row.detail = way
-            try:
-                target = source.with_name(f"optimized-{number}.onnx")
-                model = change(source, target)
-                if provider == CPU and request.level == "fusions":
-                    candidate.apart = take_apart(model)
-                    join_reshapes(model)
-                made_now = _disabled_in(model, parent, request.disable)
-                if made_now:
-                    candidate.why_not = f"it makes {made_now}, which was switched off"
-                    continue
-                candidate.graph = made.place.write(role, model, ahead=number)
-            except Exception as error:  # the tools raise anything at all
-                candidate.why_not = f"it failed: {one_line(error)}"
-                continue
-        if len(made.parent.opened.graphs) == 1:
-            with stage("verify"):
-                candidate.verdict = prove(made, {role: candidate.graph}, None, provider)
-                if candidate.verdict[0].status == "failed":
-                    first = next(iter(candidate.verdict[0].failures), None)
-                    candidate.why_not = f"its graph does not verify: {first.sentence if first else 'a check failed'}"
+    pieces = pieces_of(parent.path, role, parent.operators, made.place.work, apart=request.level == "fusions")
+    sources = [copy_graph(piece.path, made.place.work / piece.name)[0] for piece in pieces]
+    tried = [
+        _tried(made, role, number, way, sources, request, provider)
+        for number, way in enumerate(_ways(made.parent.opened, request, provider))
+    ]
+    if request.level == "fusions" and all(one.graph is None or one.why_not for one in tried):
+        plain = dataclasses.replace(request, level="basic")
+        way = _ways(made.parent.opened, plain, provider)[0]
+        tried.append(
+            _tried(
+                made,
+                role,
+                len(tried),
+                way,
+                [copy_graph(parent.path, made.place.work / f"{role}-whole")[0]],
+                plain,
+                provider,
+            )
+        )
     return _choose(made, role, tried, parent)
+
+
+def _tried(
+    made: Making,
+    role: str,
+    number: int,
+    way: Way,
+    sources: Sequence[Path],
+    request: OptimizeRequest,
+    provider: str,
+) -> _Candidate:
+    """One way, gone and proven."""
+    parent = made.parent.opened.graphs[role]
+    candidate = _Candidate(way.name)
+    with stage("optimize") as row:
+        row.detail = way.name
+        try:
+            models = [way.change(source, source.with_name(f"optimized-{number}.onnx")) for source in sources]
+            for model in models:
+                if provider == CPU and request.level == "fusions":
+                    candidate.apart += take_apart(model)
+                    join_reshapes(model)
+            model = joined(models, [spec.name for spec in parent.inputs])
+            made_now = _disabled_in(model, parent, request.disable)
+            if made_now:
+                candidate.why_not = f"it makes {made_now}, which was switched off"
+                return candidate
+            candidate.graph = made.place.write(role, model, ahead=number)
+        except Exception as error:  # the tools raise anything at all
+            candidate.why_not = f"it failed: {one_line(error)}"
+            return candidate
+    with stage("verify"):
+        candidate.verdict = prove(made, {role: candidate.graph}, None, provider)
+        if candidate.verdict[0].status == "failed":
+            first = next(iter(candidate.verdict[0].failures), None)
+            candidate.why_not = f"its graph does not verify: {first.sentence if first else 'a check failed'}"
+    return candidate
 
 
 def _choose(made: Making, role: str, tried: Sequence[_Candidate], parent: GraphFile) -> tuple[_Candidate, list[str]]:
@@ -219,14 +259,12 @@ def _result(one: _Candidate, parent: GraphFile) -> str:
     return f"{told}; {one.why_not}" if one.why_not else told
 
 
-def _ways(
-    opened: OpenedFolder, request: OptimizeRequest, provider: str
-) -> list[tuple[str, Callable[[Path, Path], onnx_ir.Model]]]:
-    """What is tried, by level: (its name, source and target → the graph and what was fused)."""
+def _ways(opened: OpenedFolder, request: OptimizeRequest, provider: str) -> list[Way]:
+    """What is tried, by level."""
     import onnx_ir
 
     def session(source: Path, target: Path) -> onnx_ir.Model:
-        off = [name for fusion in request.disable for name in _SESSION_SWITCHES[fusion]]
+        off = [name for fusion in request.disable for name in _SESSION_SWITCHES.get(fusion, ())]
         ort_tools.optimize_session(source, target, request.level, provider, disabled=off)
         return onnx_ir.load(target)
 
@@ -242,8 +280,8 @@ def _ways(
         return model
 
     if request.level != "fusions":
-        return [(f"ONNX Runtime, level {request.level}", session)]
-    return [("onnxruntime.transformers", transformer), ("transformers.exporters", exporters)]
+        return [Way(f"ONNX Runtime, level {request.level}", session)]
+    return [Way("onnxruntime.transformers", transformer), Way("transformers.exporters", exporters)]
 
 
 def attention_size(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import numpy as np
 from onnx_magic.engine import packing
 from onnx_magic.engine.adapters import ort_tools
 from onnx_magic.engine.probing import one_line
+from onnx_magic.engine.variants.counting import counting_nodes
 from onnx_magic.engine.variants.layers import Layer, chosen, module_of, weight_layers
 from onnx_magic.engine.variants.modes import CONVOLUTIONS, EMBEDDING, MATRIX, Mode
 from onnx_magic.errors import ExportError, OnnxMagicError, UsageError
@@ -65,6 +66,8 @@ class Source:
         operators: Operators that the mode takes, of those that are there.
         contrib: Whether it holds operators that onnx has no schema of.
         blocked: Operators of it that have no float16 kernel.
+        wide: Names of further nodes that stay in float32 where the rest is float16.
+        counting: How many of them count positions.
         opset: Its opset.
     """
 
@@ -76,6 +79,8 @@ class Source:
     operators: tuple[str, ...] = ()
     contrib: bool = False
     blocked: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
+    counting: int = 0
     opset: int = PER_CHANNEL_FROM
 
     def leave(self, layers: Sequence[Layer], reason: str, noise: Mapping[str, float] | None = None) -> None:
@@ -141,11 +146,22 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
     source.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), PER_CHANNEL_FROM)
     source.contrib = any(node.domain not in ("", "ai.onnx") for node in model.graph.node)
     if "float16" in mode.methods:
-        source.blocked = tuple(sorted({node.op_type for node in model.graph.node} & ort_tools.float16_blocked()))
+        _leave_wide(source, model)
     _leave_what_was_asked(source, model, mode, wish)
     if mode.methods[0] != "float16":
         _refuse_nothing(source, model, mode)
     return source
+
+
+def _leave_wide(source: Source, model: onnx.ModelProto) -> None:
+    """Note what stays in float32 whatever is asked: what has no float16 kernel, and what counts positions."""
+    import onnx_ir
+
+    unable = [node for node in model.graph.node if ort_tools.lacks_half(node)]
+    blocked = {node.op_type for node in model.graph.node} & ort_tools.float16_blocked()
+    source.blocked = tuple(sorted(blocked | {node.op_type for node in unable}))
+    counting = [node.name or "" for node in counting_nodes(onnx_ir.load(source.path))]
+    source.wide, source.counting = (*counting, *(node.name for node in unable)), len(counting)
 
 
 def _turn_weights(model: onnx.ModelProto, folder: Path) -> bool:
@@ -239,6 +255,8 @@ def done_to(source: Source, mode: Mode, wish: Wish) -> list[str]:
         done.append(f"weights of {told} quantised {scale}")
     if "float16" in mode.methods:
         blocked = f"; so do {', '.join(source.blocked)}, which have no float16 kernel" if source.blocked else ""
+        if source.counting:
+            blocked += f"; and {source.counting} nodes that count positions, exact in float16 only up to 2,048"
         done.append(f"the rest turned into float16; inputs and outputs stay float32{blocked}")
     return done
 
@@ -340,7 +358,7 @@ def _float16(path: Path, source: Source, mode: Mode, _wish: Wish, _target: Path,
 
     # onnx infers nothing beyond an operator that it does not know.
     known = not source.contrib and mode.methods[0] == "float16"
-    model = onnx_ir.from_proto(ort_tools.to_float16(path, nodes=source.excluded, inferred=known))
+    model = onnx_ir.from_proto(ort_tools.to_float16(path, nodes=[*source.excluded, *source.wide], inferred=known))
     _join_casts(model)
     model.graph.sort()  # the converter puts the casts of the inputs last
     return model
@@ -357,11 +375,16 @@ def _join_casts(model: onnx_ir.Model) -> None:
             continue
         wide = before.inputs[0]
         is_wide = wide is not None and wide.dtype in (single, None) and before.attributes.get_int("to", 0) == half
-        if is_wide and wide is not None and (maker := wide.producer()) is not None and maker.op_type != "Cast":
+        if is_wide and wide is not None and (maker := wide.producer()) is not None and _gives(maker, single):
             node.replace_input_with(0, wide)
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     RemoveUnusedNodesPass()(model)
+
+
+def _gives(maker: onnx_ir.Node, dtype: onnx_ir.DataType) -> bool:
+    """Whether a node gives this dtype, of which the values alone may not tell."""
+    return maker.op_type != "Cast" or maker.attributes.get_int("to", 0) == dtype
 
 
 _STEPS: Mapping[str, Step] = {"dynamic": _dynamic, "static": _static, "4bit": _four_bits, "float16": _float16}

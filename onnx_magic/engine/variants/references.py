@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from onnx_magic.engine.generation.merging import USE_CACHE
 from onnx_magic.engine.reference import reference_model, run_reference
 from onnx_magic.engine.validating import labelled_feeds
 from onnx_magic.errors import OnnxMagicError, SourceError, UsageError
@@ -83,7 +84,10 @@ def reference_for(
 
 
 def _recorded(opened: OpenedFolder, role: str, graph: GraphFile) -> list[tuple[str, dict[str, Array]]]:
-    """Feeds of the shapes at which the export was proven; of usual sizes where none were recorded."""
+    """Feeds of the shapes at which the export was proven; of usual sizes where none were recorded.
+
+    A merged decoder is tried at its first step and with a cache.
+    """
     maker = FeedMaker(opened, graph)
     manifest = opened.manifest
     rows = manifest.validated.get("shapes", ()) if manifest is not None and role == "model" else ()
@@ -95,8 +99,16 @@ def _recorded(opened: OpenedFolder, role: str, graph: GraphFile) -> list[tuple[s
             found.append((str(row.get("label")), maker.of_shapes(shapes, seed)))
     if found:
         return found
-    return [
+    usual = [
         (", ".join(f"{k} {v}" for k, v in sizes.items()), maker.at(sizes, seed)) for seed, sizes in enumerate(SIZES)
+    ]
+    if not any(USE_CACHE in feed for _, feed in usual):
+        return usual
+    both = (("first step", False), ("with a cache", True))
+    return [
+        (f"{step}, {label}", {**feed, USE_CACHE: np.full_like(feed[USE_CACHE], value)})
+        for step, value in both
+        for label, feed in usual
     ]
 
 

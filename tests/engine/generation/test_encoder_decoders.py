@@ -25,6 +25,7 @@ from onnx_magic.engine.play_forms import form_of
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
+from onnx_magic.engine.variants import asking, optimizing, quantizing
 from onnx_magic.errors import ExportError, UsageError
 from onnx_magic.runtime.graphs import read_graph
 
@@ -217,6 +218,80 @@ def test_both_branches_of_a_merged_decoder_are_quantised(
     assert small.generate(input_ids=[[5, 6, 7]], max_new_tokens=4).shape == (1, 5)
     titles = [step.partition(":")[0] for step in small.made.steps if " weights of" in step]
     assert titles == ["encoder", "decoder, first step", "decoder, with a cache"]
+
+
+@pytest.mark.parametrize("name", ["t5", "whisper"])
+def test_both_branches_of_a_merged_decoder_are_optimized(
+    exports: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
+    plain = onnx_magic.load(shutil.copytree(exports(name)[1].path, tmp_path / "out"))
+    best = plain.optimize()
+    assert best.validation.status == "verified", best.validation.findings
+    assert best.made.tokens.same == best.made.tokens.total > 0
+    before, after = (onnx_ir.load(each.graphs["decoder"].path).graph for each in (plain, best))
+    assert [value.name for value in after.inputs] == [value.name for value in before.inputs]
+    for branch in ("then_branch", "else_branch"):
+        nodes = [list(_choice(graph).attributes[branch].as_graph().all_nodes()) for graph in (before, after)]
+        assert any(node.domain == "com.microsoft" for node in nodes[1])
+    assert best.graphs["decoder"].nodes < plain.graphs["decoder"].nodes
+    steps = {comparison.label.partition(",")[0] for comparison in best.validation.comparisons}
+    assert {"decoder: first step", "decoder: with a cache"} < steps
+
+
+def test_ways_that_break_a_merged_decoder_are_not_taken(
+    exports: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime's own basic level, which takes subgraphs as they are, stands in for both."""
+
+    def broken(model: onnx_ir.Model, *_: Any) -> None:
+        model.graph.outputs[0].name = "lost"
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(optimizing.hf_exporters, "fuse_for_runtime", broken)
+    monkeypatch.setattr(optimizing.ort_tools, "fuse_transformer", fails)
+    plain = onnx_magic.load(shutil.copytree(exports("t5")[1].path, tmp_path / "out"))
+    best = plain.optimize()
+    assert best.validation.status == "verified", best.validation.findings
+    assert any(step.startswith("decoder: ONNX Runtime, level basic was taken") for step in best.made.steps)
+
+
+def test_a_variant_that_is_wrong_with_a_cache_alone_fails(
+    exports: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the cases: the first step is right."""
+    quantize = asking.quantize_graph
+
+    def broken(source: Any, *rest: Any) -> Any:
+        model = quantize(source, *rest)
+        if "decoder-cached" in source.path.parts:
+            for value in model.graph.initializers.values():
+                if value.const_value is not None and value.shape is not None and value.shape.rank() == 1:
+                    array = value.const_value.numpy()
+                    if array.size == 16 and array.dtype == np.float16:  # a norm's scale
+                        value.const_value = onnx_ir.tensor(array * np.float16(1.5), name=value.name)
+        return model
+
+    plain = onnx_magic.load(shutil.copytree(exports("t5")[1].path, tmp_path / "out"))
+    assert plain.quantize("fp16").validation.status == "verified"
+    monkeypatch.setattr(asking, "quantize_graph", broken)
+    verdict = plain.quantize("fp16").validation
+    assert verdict.status == "failed"
+    wrong = [comparison.label for comparison in verdict.comparisons if not comparison]
+    assert wrong and all(label.startswith("decoder: with a cache") for label in wrong)
+
+
+def test_buckets_of_positions_are_counted_in_float32(
+    exports: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T5 takes the logarithm of a distance and rounds it down: in float16 it falls into other buckets."""
+    plain = onnx_magic.load(shutil.copytree(exports("t5")[1].path, tmp_path / "out"))
+    half = plain.quantize("fp16")
+    assert half.validation.status == "verified", half.validation.findings
+    assert any("nodes that count positions" in step for step in half.made.steps)
+    monkeypatch.setattr(quantizing, "counting_nodes", lambda _model: [])
+    assert plain.quantize("fp16").validation.status == "failed"
 
 
 def test_branches_are_what_was_merged(exports: Callable[..., Any]) -> None:

@@ -70,6 +70,9 @@ def test_a_way_that_raises_is_said(sample: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(optimizing.hf_exporters, "fuse_for_runtime", fails)
     assert "no such fusions" in sample.optimize().made.steps[1]
     monkeypatch.setattr(optimizing.ort_tools, "fuse_transformer", fails)
+    plain = sample.optimize(disable="BiasGelu")
+    assert plain.validation.status == "verified" and plain.made.steps[2].startswith("ONNX Runtime, level basic was ")
+    monkeypatch.setattr(optimizing.ort_tools, "optimize_session", fails)
     with pytest.raises(UsageError, match="could not be optimized") as caught:
         sample.optimize()
     assert caught.value.fix == "level=basic"
