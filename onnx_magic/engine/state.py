@@ -128,17 +128,19 @@ def heeds_training(model: torch.nn.Module) -> bool:
 
 def _heeds(module: torch.nn.Module) -> bool:
     import torch
-    from torch.nn.modules import batchnorm, dropout, instancenorm
+    from torch import nn
 
     if isinstance(module, torch.jit.ScriptModule):
         return True  # its code is not Python's
-    if isinstance(module, instancenorm._InstanceNorm):
-        return bool(module.track_running_stats)
-    if isinstance(module, dropout._DropoutNd):
+    if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout):
         return module.p > 0
-    if isinstance(module, batchnorm._BatchNorm | torch.nn.RReLU):
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
         return True
-    if isinstance(module, torch.nn.RNNBase | torch.nn.MultiheadAttention):
+    if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
+        return bool(module.track_running_stats)
+    if isinstance(module, nn.RReLU | nn.FeatureAlphaDropout):
+        return True
+    if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
         return module.dropout > 0
     own = [kind for kind in type(module).__mro__ if not kind.__module__.startswith(("torch.nn", "builtins"))]
     return any(_asks(value) for kind in own for value in vars(kind).values())
