@@ -71,7 +71,7 @@ def made_tables(record: VariantRecord) -> list[Table]:
     ]
     if rows:
         columns = (Column("operator"), Column("before", right=True), Column("after", right=True))
-        more = 'exported.made.changes["model"].rows'
+        more = f'exported.made.changes["{next(iter(record.changes))}"].rows'
         tables.append(Table("operators before and after", columns, tuple(rows), keep=8, more=more))
     return tables
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray[Any, Any]
 
 
-def reference_model(opened: OpenedFolder, live: FlatModel | None, against: Any = None) -> FlatModel:
-    """The model that ONNX Runtime is held against.
+def reference_sides(opened: OpenedFolder, live: FlatModel | None, against: Any = None) -> dict[str, FlatModel]:
+    """What PyTorch computes of each graph of a folder, by role.
 
     Args:
         opened: The exported folder.
@@ -34,24 +34,52 @@ def reference_model(opened: OpenedFolder, live: FlatModel | None, against: Any =
         UsageError: no source is left and none was given.
         VerificationError: the source's weights are not those that were exported.
     """
-    names = tuple(spec.name for spec in opened.graph.inputs)
-    if against is not None:
-        source = resolve_source(against, opened.task)
-        return FlatModel(source.model, keyword_binding(source.model, names))
+    from onnx_magic.engine.generation.sides import graph_sides
+
     manifest = opened.manifest
-    if live is None:
-        if manifest is None or manifest.source is None:
-            raise UsageError(
-                f"{opened.name} has no live source to compare with", fix="exported.compare(inputs, against=model)"
-            )
-        source = resolve_source(_origin(opened.name, manifest.source), opened.task)
-        live = FlatModel(source.model, keyword_binding(source.model, names))
-    if manifest is not None and (now := fingerprint_module(live.model)) != manifest.fingerprint:
+    if against is not None:
+        model = resolve_source(against, opened.task).model
+    elif live is not None:
+        model = live.model
+    elif manifest is None or manifest.source is None:
+        raise UsageError(
+            f"{opened.name} has no live source to compare with", fix="exported.compare(inputs, against=model)"
+        )
+    else:
+        model = resolve_source(_origin(opened.name, manifest.source), opened.task).model
+    if against is None and manifest is not None and (now := fingerprint_module(model)) != manifest.fingerprint:
         raise VerificationError(
             f"the model has changed since the export: its weights are {now}, expected {manifest.fingerprint}",
             fix="exported = %onnx_export model",
         )
-    return live
+    sides = graph_sides(model, opened.graphs)
+    if sides or len(opened.graphs) > 1:
+        return sides
+    names = tuple(spec.name for spec in opened.graph.inputs)
+    own = live if live is not None and against is None else FlatModel(model, keyword_binding(model, names))
+    return dict.fromkeys(opened.graphs, own)
+
+
+def reference_model(opened: OpenedFolder, live: FlatModel | None, against: Any = None) -> FlatModel:
+    """The model that ONNX Runtime is held against, as a function of the inputs of the graph that answers.
+
+    Args:
+        opened: The exported folder.
+        live: The model that was exported, while it is held.
+        against: A model or checkpoint that the user hands over; its weights may be others.
+
+    Raises:
+        UsageError: no source is left and none was given, or it has no side like that graph.
+        VerificationError: the source's weights are not those that were exported.
+    """
+    sides = reference_sides(opened, live, against)
+    role = next(role for role, graph in opened.graphs.items() if graph is opened.graph)
+    if role not in sides:
+        raise UsageError(
+            f"PyTorch has no part like {opened.graph.path.name}: the model is no encoder-decoder",
+            fix="exported.compare(inputs, against=model)",
+        )
+    return sides[role]
 
 
 def _origin(name: str, origin: str) -> str:

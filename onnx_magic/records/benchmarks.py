@@ -20,17 +20,19 @@ PYTORCH = "PyTorch"
 
 @dataclass(frozen=True)
 class Load:
-    """What is run: the sizes of the named axes.
+    """What is run: a graph, and the sizes of its named axes.
 
     Args:
         label: `batch 8, length 128`, or `your inputs`.
         sizes: `{axis name: size}`.
         samples: How many samples one run answers: the batch size.
+        graph: Which graph of the folder runs, by its role.
     """
 
     label: str
     sizes: Mapping[str, int] = field(default_factory=dict)
     samples: int = 1
+    graph: str = "model"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def _bars(bench: Benchmark, figure_class: Any) -> Figure:
 
 
 def _sweep(bench: Benchmark, figure_class: Any) -> Figure:
-    axes_names = [name for name in _axes(bench) if len({load.sizes.get(name) for load in bench.loads}) > 1]
+    axes_names = [name for name in _axes(bench) if len({load.sizes[name] for load in _along(bench, name)}) > 1]
     if not axes_names:
         raise UsageError(
             "a sweep needs several sizes, and one was measured", fix='exported.benchmark(batch="1,4,16").plot("sweep")'
@@ -78,12 +78,7 @@ def _sweep(bench: Benchmark, figure_class: Any) -> Figure:
 
 def _sweep_axes(bench: Benchmark, name: str, axes: Axes) -> None:
     """A line per contender; the other sizes are those of the first load."""
-    first = dict(bench.loads[0].sizes)
-
-    def comparable(load: Load) -> bool:
-        return {**load.sizes, name: 0} == {**first, name: 0}
-
-    loads = sorted((load for load in bench.loads if comparable(load)), key=lambda load: load.sizes[name])
+    first, loads = dict(bench.loads[0].sizes), _along(bench, name)
     for contender in bench.contenders:
         points = [(load.sizes[name], t) for load in loads if (t := bench.timing(contender.name, load.label))]
         if points:
@@ -92,6 +87,17 @@ def _sweep_axes(bench: Benchmark, name: str, axes: Axes) -> None:
     axes.set_xlabel(name + (f" ({others})" if others else ""))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+
+
+def _along(bench: Benchmark, name: str) -> list[Load]:
+    """The loads that differ from the first in the size of one axis alone, by that size."""
+    first = bench.loads[0]
+
+    def comparable(load: Load) -> bool:
+        same = {**load.sizes, name: 0} == {**first.sizes, name: 0}
+        return name in load.sizes and same and load.graph == first.graph
+
+    return sorted(filter(comparable, bench.loads), key=lambda load: load.sizes[name])
 
 
 def _axes(bench: Benchmark) -> list[str]:

@@ -164,22 +164,30 @@ def _turn(contestant: Contestant, told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_graph(told: Mapping[str, Any]) -> Contestant:
-    """A contender that ONNX Runtime runs: `{"path", "feeds", "loads", "provider", "threads", "inter_op"}`."""
+    """A contender that ONNX Runtime runs: `{"paths", "feeds", "loads", "provider", "threads", "inter_op"}`.
+
+    `paths` are the graphs by role, `loads` the role that each load runs.
+    """
     import onnxruntime  # noqa: F401  # its import is not the model's loading
 
     from onnx_magic.runtime.sessions import open_graph
 
     started = time.perf_counter()
-    session = open_graph(Path(told["path"]), told["provider"], told["threads"], inter_op=told["inter_op"])
+    sessions = {
+        role: open_graph(Path(path), told["provider"], told["threads"], inter_op=told["inter_op"])
+        for role, path in told["paths"].items()
+    }
     seconds = time.perf_counter() - started
-    feeds = read_feeds(Path(told["feeds"]), told["loads"])
+    feeds = read_feeds(Path(told["feeds"]), len(told["loads"]))
 
-    def run_of(feed: dict[str, Array]) -> Run:
+    def run_of(role: str, feed: dict[str, Array]) -> Run:
+        session = sessions[role]
         fed = {name: array for name, array in feed.items() if name in session.inputs}
         return lambda: session.run(fed)
 
-    facts = {"provider": session.provider, "threads": told["threads"], "load_seconds": seconds}
-    return Contestant(tuple(run_of(feed) for feed in feeds), facts)
+    provider = next(iter(sessions.values())).provider
+    facts = {"provider": provider, "threads": told["threads"], "load_seconds": seconds}
+    return Contestant(tuple(run_of(role, feed) for role, feed in zip(told["loads"], feeds, strict=True)), facts)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def encoder_decoder_parts(source: ModelSource, request: ExportRequest) -> tuple[
             stage="plan",
         )
     found, flat = first_that_runs(
-        ((encoder_flat(source, tuple(e.traced)), e) for e in encoder_candidates(source)),
+        ((encoder_flat(source.model, tuple(e.traced)), e) for e in encoder_candidates(source)),
         lambda flat, examples: (probe(flat, examples), flat),
         source.architecture,
     )
@@ -73,12 +73,12 @@ def encoder_decoder_parts(source: ModelSource, request: ExportRequest) -> tuple[
     masked = reads_mask(source, states)
     if not request.cache:
         makes = Maker(source, found, flat, None, masked, past=False)
-        return encoder, makes.part(DECODER, decoder_flat(source, None, masked=masked, past=False))
+        return encoder, makes.part(DECODER, decoder_flat(source.model, None, masked=masked, past=False))
     shape = read_caches(source, states)
-    cached = decoder_flat(source, shape, masked=masked, past=True, crossed=False)
+    cached = decoder_flat(source.model, shape, masked=masked, past=True, crossed=False)
     if shape.crossed is None:
         return encoder, Maker(source, found, flat, shape, masked, past=True).part(DECODER, cached)
-    first = decoder_flat(source, shape, masked=masked, past=False)
+    first = decoder_flat(source.model, shape, masked=masked, past=False)
     later = Maker(source, found, flat, shape, masked, past=True, first=None if request.merge else first)
     return (
         encoder,

@@ -115,19 +115,19 @@ class BothBranches(FlatModel):
         return {"logits": some, **{n: {**outputs, **empty}[n] for n, _ in self._shape.names(PRESENT)}}
 
 
-def encoder_flat(source: ModelSource, names: tuple[str, ...]) -> FlatModel:
+def encoder_flat(model: Any, names: tuple[str, ...]) -> FlatModel:
     """The encoder as a function of `input_ids` and `attention_mask`, of `input_features`, of `pixel_values`."""
-    model: Any = source.model
     kwargs = {**{name: Leaf(name) for name in names}, "return_dict": True}
     return FlatModel(model.get_encoder(), Binding((), kwargs), _last_hidden)
 
 
 def decoder_flat(
-    source: ModelSource, shape: TwoCaches | None, *, masked: bool, past: bool, crossed: bool = True
+    model: torch.nn.Module, shape: TwoCaches | None, *, masked: bool, past: bool, crossed: bool = True
 ) -> FlatModel:
     """The decoder as a function of flat tensors.
 
     Args:
+        model: The whole encoder-decoder.
         shape: Its cache; `None`: without any, the logits alone.
         masked: Whether the encoder's mask is an input.
         past: Whether a past is one.
@@ -139,7 +139,7 @@ def decoder_flat(
     kwargs |= {STATES: Leaf(STATES), "use_cache": shape is not None}
     if shape is not None and past:
         kwargs[PAST] = shape.pairs()
-    return FlatModel(source.model, DecoderBinding((), kwargs), functools.partial(_read_decoder, shape, crossed))
+    return FlatModel(model, DecoderBinding((), kwargs), functools.partial(_read_decoder, shape, crossed))
 
 
 def _last_hidden(returned: Any) -> dict[str, torch.Tensor]:
@@ -187,7 +187,7 @@ def read_caches(source: ModelSource, states: torch.Tensor) -> TwoCaches:
     """
     import torch
 
-    nothing = decoder_flat(source, None, masked=False, past=False)
+    nothing = decoder_flat(source.model, None, masked=False, past=False)
     binding = DecoderBinding((), {**nothing.binding.kwargs, "use_cache": True})
     two = {"input_ids": torch.zeros((1, 2), dtype=torch.long, device=states.device), STATES: states[:1, :2]}
     try:
@@ -206,7 +206,7 @@ def reads_mask(source: ModelSource, states: torch.Tensor) -> bool:
 
     if "attention_mask" not in inspect.signature(source.model.forward).parameters:
         return False
-    flat = decoder_flat(source, None, masked=True, past=False)
+    flat = decoder_flat(source.model, None, masked=True, past=False)
     ones = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
     some = ones.clone()
     some[:, -(states.shape[1] // 2) :] = 0

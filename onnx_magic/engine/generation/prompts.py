@@ -110,7 +110,7 @@ def _arrays(source: ModelSource, request: ExportRequest) -> Iterator[dict[str, A
         yield {name: to_arrays({"": a})[""] if hasattr(a, "detach") else np.asarray(a) for name, a in arrays.items()}
         return
     examples, _ = first_that_runs(
-        ((encoder_flat(source, tuple(e.traced)), e) for e in encoder_candidates(source)),
+        ((encoder_flat(source.model, tuple(e.traced)), e) for e in encoder_candidates(source)),
         lambda flat, examples: (examples, flat.run(to_tensors(examples.traced))),
         source.architecture,
     )

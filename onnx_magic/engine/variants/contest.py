@@ -21,6 +21,7 @@ from onnx_magic.engine.variants.contending import (
     make_loads,
     usual_threads,
 )
+from onnx_magic.engine.variants.torch_turns import Side
 from onnx_magic.errors import OnnxMagicError, UsageError
 from onnx_magic.records.benchmarks import PYTORCH, Benchmark
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 COMPILED = "PyTorch compiled"
 MOST_ROUNDS = 1000
+PARTS = "an answer costs its encoder, a first token, and one more token each time: each part is timed alone"
 WIDE_SIDE = f"{PYTORCH} was measured in float32, as the graphs are: the model itself is bfloat16"
 
 
@@ -58,10 +60,10 @@ def run_contest(
     loads, feeds = make_loads(opened, request.inputs, request.batches, request.lengths)
     kinds = [name for name in TORCH_KINDS if name != COMPILED or request.compiled]
     with quiet(Log()), tempfile.TemporaryDirectory() as place:
-        flat, why = _torch_side(opened, live, request.against)
+        side, why = _torch_side(opened, live, request.against)
         settings = Settings(request.provider, threads, request.inter_op)
-        with widened(flat.model) if flat is not None else contextlib.nullcontext(False) as was_narrow:
-            entries = make_entries(opened, variants, flat, feeds, settings, Path(place), kinds)
+        with widened(side.model) if side is not None else contextlib.nullcontext(False) as was_narrow:
+            entries = make_entries(opened, variants, side, loads, feeds, settings, Path(place), kinds)
             # A kernel that is killed leaves the folder: what it held, the weights too, is gone by then.
             measured = measure(opened.name, entries, loads, request.rounds, lambda: _empty(Path(place)))
     why = (*why, WIDE_SIDE) if was_narrow else why
@@ -78,18 +80,13 @@ def _check(name: str, value: int, most: int) -> None:
         raise UsageError(f"{name}={value}: expected 1 to {most}", fix=f"{name}={min(max(value, 1), most)}")
 
 
-def _torch_side(opened: OpenedFolder, live: FlatModel | None, against: Any) -> tuple[FlatModel | None, tuple[str, ...]]:
+def _torch_side(opened: OpenedFolder, live: FlatModel | None, against: Any) -> tuple[Side | None, tuple[str, ...]]:
     """The model to measure beside, or why there is none: ONNX Runtime is measured all the same."""
-    if len(opened.graphs) > 1:
-        role = next(role for role, graph in opened.graphs.items() if graph is opened.graph)
-        others = ", ".join(other for other in opened.graphs if other != role)
-        return None, (
-            f"times are of one run of the {role} ({opened.graph.path.name}) alone, without {others}; "
-            f"{PYTORCH} has no such part, and was not measured",
-        )
+    parts = (PARTS,) if len(opened.graphs) > 1 else ()
     try:
-        return reference_model(opened, live, against), ()
+        flat = reference_model(opened, live, against)
     except OnnxMagicError as error:
         if against is not None:
             raise
-        return None, (f"{PYTORCH} was not measured: {error.what}",)
+        return None, (*parts, f"{PYTORCH} was not measured: {error.what}")
+    return Side(flat.model, opened.graphs, flat.binding), parts

@@ -19,7 +19,7 @@ from onnx_magic.engine.recording import Recorder
 from onnx_magic.engine.variants.greedy import greedy_tokens
 from onnx_magic.engine.variants.modes import QUANTIZED_OPERATORS, Tolerance
 from onnx_magic.engine.variants.places import VariantPlace, files_fingerprint, require_file, variant_place
-from onnx_magic.engine.variants.references import FLOAT_GRAPH, PYTORCH, Reference, reference_for
+from onnx_magic.engine.variants.references import FLOAT_GRAPH, PYTORCH, Reference, reference_for, torch_sides
 from onnx_magic.engine.variants.verifying import answers_of, verify_variant, with_answers
 from onnx_magic.errors import OnnxMagicError, UsageError
 from onnx_magic.events import listening, stage
@@ -99,6 +99,7 @@ class Making:
     feeds: Sequence[Feed] = ()
     references: dict[str, Reference] = field(default_factory=dict)
     expected: list[Mapping[str, Array]] = field(default_factory=list)
+    _sides: tuple[dict[str, FlatModel], str] | None = None
 
     @property
     def task(self) -> str | None:
@@ -114,7 +115,11 @@ class Making:
         """What a graph is held against; looked for once."""
         if role not in self.references:
             parent = self.parent
-            self.references[role] = reference_for(parent.opened, role, parent.plain[role], parent.live, parent.examples)
+            if self._sides is None:
+                self._sides = torch_sides(parent.opened, parent.live)
+            sides, why = self._sides
+            side = sides.get(role)
+            self.references[role] = reference_for(parent.opened, role, parent.plain[role], side, why, parent.examples)
         return self.references[role]
 
     def runs(self, path: Path, provider: str | None = None, part: slice = ALL) -> list[Run]:

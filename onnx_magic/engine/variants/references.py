@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from onnx_magic.engine.generation.merging import USE_CACHE
-from onnx_magic.engine.reference import reference_model, run_reference
+from onnx_magic.engine.reference import reference_sides, run_reference
 from onnx_magic.engine.validating import labelled_feeds
 from onnx_magic.errors import OnnxMagicError, SourceError, UsageError
 from onnx_magic.records.artifact import GraphFile
@@ -27,8 +27,16 @@ Outputs: TypeAlias = Mapping[str, Array]
 PYTORCH = "PyTorch"
 FLOAT_GRAPH = "the float graph"
 SEED = 20261
-SIZES = ({"batch_size": 2}, {"batch_size": 1}, {"batch_size": 3, "sequence_length": 7}, {"sequence_length": 33})
+SIZES = (
+    {"batch_size": 2},
+    {"batch_size": 1},
+    {"batch_size": 3, "sequence_length": 7, "past_sequence_length": 11, "encoder_sequence_length": 9},
+    {"sequence_length": 33, "past_sequence_length": 20, "encoder_sequence_length": 40},
+)
 """Sizes tried of a graph about which nothing was recorded; every other axis has `USUAL`."""
+
+OF_PAST = {"encoder_sequence_length_out": "encoder_sequence_length"}
+"""Axes that have the size of another: the encoder's part of a past is as long as its states."""
 
 USUAL = {"batch_size": 2, "sequence_length": 14, "height": 224, "width": 224, "num_choices": 2, "num_channels": 3}
 OTHER = 4
@@ -51,8 +59,26 @@ class Reference:
     why: str = ""
 
 
+def torch_sides(opened: OpenedFolder, live: FlatModel | None) -> tuple[dict[str, FlatModel], str]:
+    """What PyTorch computes of each graph; and where there is none, why not.
+
+    Args:
+        opened: The folder of the parent.
+        live: The model that was exported, while it is held.
+
+    Raises:
+        VerificationError: the live model's weights are no longer those that were exported.
+    """
+    if live is not None:
+        return reference_sides(opened, live), ""
+    try:
+        return reference_sides(opened, None), ""
+    except OnnxMagicError as error:
+        return {}, error.what if isinstance(error, UsageError | SourceError) else "its weights are others by now"
+
+
 def reference_for(
-    opened: OpenedFolder, role: str, plain: GraphFile, live: FlatModel | None, examples: Examples | None
+    opened: OpenedFolder, role: str, plain: GraphFile, side: FlatModel | None, why: str, examples: Examples | None
 ) -> Reference:
     """What the variant of one graph is held against.
 
@@ -60,25 +86,13 @@ def reference_for(
         opened: The folder of the parent.
         role: Which graph.
         plain: The graph of the plain export.
-        live: The model that was exported, while it is held.
+        side: The PyTorch side of that graph, where there is one.
+        why: Why there is none.
         examples: The inputs that it was exported with, while they are held.
-
-    Raises:
-        VerificationError: the live model's weights are no longer those that were exported.
     """
     cases = labelled_feeds(examples) if examples is not None and role == "model" else _recorded(opened, role, plain)
-    why = "only the whole model has a PyTorch side" if len(opened.graphs) > 1 else ""
-    flat = None
-    if not why and live is not None:
-        flat = reference_model(opened, live)
-    elif not why:
-        try:
-            flat = reference_model(opened, None)
-        except OnnxMagicError as error:
-            why = error.what if isinstance(error, UsageError | SourceError) else "its weights are others by now"
-    if flat is not None:
-        model = flat
-        return Reference(PYTORCH, lambda feed: run_reference(model, feed), cases)
+    if side is not None:
+        return Reference(PYTORCH, lambda feed: run_reference(side, feed), cases)
     session = Session(open_session(plain.path))
     return Reference(FLOAT_GRAPH, session.run, cases, why)
 
@@ -99,8 +113,10 @@ def _recorded(opened: OpenedFolder, role: str, graph: GraphFile) -> list[tuple[s
             found.append((str(row.get("label")), maker.of_shapes(shapes, seed)))
     if found:
         return found
+    axes = axes_of(graph)
     usual = [
-        (", ".join(f"{k} {v}" for k, v in sizes.items()), maker.at(sizes, seed)) for seed, sizes in enumerate(SIZES)
+        (", ".join(f"{k} {v}" for k, v in sizes.items() if k in axes), maker.at(sizes, seed))
+        for seed, sizes in enumerate(SIZES)
     ]
     if not any(USE_CACHE in feed for _, feed in usual):
         return usual
@@ -112,6 +128,12 @@ def _recorded(opened: OpenedFolder, role: str, graph: GraphFile) -> list[tuple[s
     ]
 
 
+def axes_of(graph: GraphFile) -> set[str]:
+    """The dynamic axes of a graph's inputs; of a sum its parts."""
+    dims = [dim for spec in graph.inputs for dim in spec.shape if isinstance(dim, str)]
+    return {part.strip() for dim in dims for part in dim.split("+") if not part.strip().isdecimal()}
+
+
 class FeedMaker:
     """Makes feeds of a graph from what its file and folder say: no model, no tokenizer of transformers.
 
@@ -121,12 +143,13 @@ class FeedMaker:
     def __init__(self, opened: OpenedFolder, graph: GraphFile) -> None:
         self.graph = graph
         config = opened.config
-        text = config.get("text_config") or config
-        self.vocabulary = next((int(c["vocab_size"]) for c in (text, config) if c.get("vocab_size")), 100)
+        parts = (config.get("text_config") or {}, config.get("decoder") or {}, config)
+        self.vocabulary = next((int(c["vocab_size"]) for c in parts if c.get("vocab_size")), 100)
 
     def at(self, sizes: Mapping[str, int], seed: int) -> dict[str, Array]:
         """A feed at these sizes of the axes."""
         known = {**USUAL, **sizes}
+        known |= {axis: known[other] for axis, other in OF_PAST.items() if other in known}
         shapes = {
             spec.name: tuple(dim if isinstance(dim, int) else _size(dim, known) for dim in spec.shape)
             for spec in self.graph.inputs

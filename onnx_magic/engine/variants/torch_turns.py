@@ -5,22 +5,52 @@ from __future__ import annotations
 import importlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_magic.engine.flat import FlatModel
+from onnx_magic.engine.flat import Binding, FlatModel
+from onnx_magic.engine.generation.sides import graph_sides
 from onnx_magic.errors import UsageError
 from onnx_magic.runtime.taking_turns import Contestant, Run, read_feeds, serve
 
 if TYPE_CHECKING:
     import torch
 
+    from onnx_magic.records.artifact import GraphFile
     from onnx_magic.records.results import Array
 
 
+@dataclass(frozen=True, eq=False)
+class Side:
+    """PyTorch's side of a folder: a model, and how it becomes what each of the graphs computes.
+
+    Args:
+        model: The whole model.
+        graphs: The folder's graphs, by role.
+        binding: Where the inputs go, where there is one graph without a cache.
+    """
+
+    model: torch.nn.Module
+    graphs: Mapping[str, GraphFile]
+    binding: Binding
+
+    def flats(self, kind: str) -> dict[str, FlatModel]:
+        """By role, with the model as `kind` has it.
+
+        Raises:
+            UsageError: this torch has no such kind.
+        """
+        model = KINDS[kind](self.model)
+        return graph_sides(model, self.graphs) or {role: FlatModel(model, self.binding) for role in self.graphs}
+
+
 def load_torch(told: Mapping[str, Any]) -> Contestant:
-    """A contender that PyTorch runs: `{"path", "feeds", "loads", "threads", "inter_op", "kind", "modules"}`."""
+    """A contender that PyTorch runs: `{"path", "feeds", "loads", "threads", "inter_op", "kind", "modules"}`.
+
+    `path` holds a `Side`, `loads` are the roles of the graphs that the loads run.
+    """
     import torch
 
     torch.set_num_threads(told["threads"])
@@ -30,21 +60,32 @@ def load_torch(told: Mapping[str, Any]) -> Contestant:
         importlib.import_module(name)
     started = time.perf_counter()
     # The file is this package's own, written a moment ago for this process.
-    flat: FlatModel = torch.load(told["path"], weights_only=False)
-    flat = prepared(flat, told["kind"])
+    side: Side = torch.load(told["path"], weights_only=False)
+    flats = side.flats(told["kind"])
     seconds = time.perf_counter() - started
-    feeds = read_feeds(Path(told["feeds"]), told["loads"])
-    facts = {"provider": str(flat.device), "threads": told["threads"], "load_seconds": seconds}
-    return Contestant(tuple(run_of(flat, feed) for feed in feeds), facts)
+    feeds = read_feeds(Path(told["feeds"]), len(told["loads"]))
+    return contestant(flats, told["loads"], feeds, told["threads"], seconds)
 
 
-def prepared(flat: FlatModel, kind: str) -> FlatModel:
-    """The model as `kind` has it; the one given is not changed.
+def contestant(
+    flats: Mapping[str, FlatModel],
+    roles: Sequence[str],
+    feeds: Sequence[Mapping[str, Array]],
+    threads: int,
+    seconds: float,
+) -> Contestant:
+    """The runs of all loads, and the facts.
 
-    Raises:
-        UsageError: this torch has no such kind.
+    Args:
+        flats: The sides, by role.
+        roles: Which of them each load runs.
+        feeds: What each is fed.
+        threads: Threads within one operator.
+        seconds: What loading took.
     """
-    return FlatModel(KINDS[kind](flat.model), flat.binding)
+    device = str(next(iter(flats.values())).device)
+    facts = {"provider": device, "threads": threads, "load_seconds": seconds}
+    return Contestant(tuple(run_of(flats[role], feed) for role, feed in zip(roles, feeds, strict=True)), facts)
 
 
 def run_of(flat: FlatModel, feed: Mapping[str, Array]) -> Run:
@@ -88,6 +129,10 @@ def _int8(model: torch.nn.Module) -> torch.nn.Module:
 def _compiled(model: torch.nn.Module) -> torch.nn.Module:
     import torch
 
+    whole: Any = model
+    encoder = whole.get_encoder() if hasattr(whole, "get_encoder") else None
+    if isinstance(encoder, torch.nn.Module):  # a graph of its own: it is called alone
+        encoder.compile()
     compiled: torch.nn.Module = torch.compile(model.eval())  # type: ignore[assignment]
     return compiled
 

@@ -20,14 +20,18 @@ from onnx_magic.engine.generation.continuing import in_pytorch
 from onnx_magic.engine.generation.encoder_decoder_parts import encoder_decoder_parts, merged_part
 from onnx_magic.engine.generation.merging import CACHED, FIRST, merge_decoders, take_branch
 from onnx_magic.engine.generation.proving import prove_part
+from onnx_magic.engine.generation.sides import graph_sides
 from onnx_magic.engine.planning import prepare_declared
 from onnx_magic.engine.play_forms import form_of
 from onnx_magic.engine.quiet import Log, quiet
+from onnx_magic.engine.reference import run_reference
 from onnx_magic.engine.sources import resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
 from onnx_magic.engine.variants import asking, optimizing, quantizing
+from onnx_magic.engine.variants.references import reference_for
 from onnx_magic.errors import ExportError, UsageError
 from onnx_magic.runtime.graphs import read_graph
+from onnx_magic.runtime.sessions import Session, open_session
 
 VOCABULARY = 60
 TOKENS = {
@@ -218,6 +222,34 @@ def test_both_branches_of_a_merged_decoder_are_quantised(
     assert small.generate(input_ids=[[5, 6, 7]], max_new_tokens=4).shape == (1, 5)
     titles = [step.partition(":")[0] for step in small.made.steps if " weights of" in step]
     assert titles == ["encoder", "decoder, first step", "decoder, with a cache"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pytorchs_side_of_each_graph_is_read_off_its_names(name: str, exports: Callable[..., Any]) -> None:
+    """With a past and without, at sizes that were never traced."""
+    model, exported = exports(name)
+    sides = graph_sides(model, exported.graphs)
+    assert set(sides) == set(exported.graphs)
+    for role, graph in exported.graphs.items():
+        session = Session(open_session(graph.path))
+        cases = reference_for(exported.opened, role, graph, sides[role], "", None).cases
+        for label, feed in cases:
+            expected, actual = run_reference(sides[role], feed), session.run(feed)
+            assert set(expected) == set(actual), label
+            for output, array in actual.items():  # float32, as an export is verified with
+                np.testing.assert_allclose(array, expected[output], atol=1e-4, rtol=1e-3, err_msg=f"{label}: {output}")
+
+
+def test_a_loaded_pair_of_decoders_is_quantised_and_held_against_pytorch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second's weights lie in the first one's file; the model is found by the path in the manifest."""
+    monkeypatch.chdir(tmp_path)
+    made("marian").save_pretrained("checkpoint")
+    onnx_magic.export("checkpoint", output="out", merge=False).release()
+    small = onnx_magic.load("out").quantize("int8")
+    assert small.validation.status == "verified", small.validation.findings
+    assert small.made.against == "PyTorch" and set(small.graphs) == {"encoder", "decoder", "decoder_with_past"}
 
 
 @pytest.mark.parametrize("name", ["t5", "whisper"])

@@ -6,14 +6,18 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 import onnx_magic
+from onnx_magic.engine.variants.contending import make_loads
 from onnx_magic.errors import UsageError
+from onnx_magic.records.artifact import GraphFile
 from onnx_magic.records.benchmarks import PYTORCH, Benchmark
+from onnx_magic.records.plan import TensorSpec
 
 
 class Net(torch.nn.Module):
@@ -148,7 +152,7 @@ def test_a_decoder_is_measured_at_the_prompt_and_at_one_more_token(tmp_path: Pat
     assert [one.error for one in bench.contenders] == [None] * 3 and len(bench.timings) == 6
 
 
-def test_of_several_graphs_one_is_measured_and_named(tmp_path: Path) -> None:
+def test_of_an_encoder_decoder_each_part_is_measured(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.T5Config(
@@ -156,6 +160,33 @@ def test_of_several_graphs_one_is_measured_and_named(tmp_path: Path) -> None:
     )
     model = transformers.T5ForConditionalGeneration(config).eval()
     made = onnx_magic.export(model, task="text2text-generation", output=tmp_path / "t5")
-    bench = made.benchmark(batch=1, length=8, rounds=1, threads=1)
-    assert names(bench) == ["ONNX Runtime"] and bench.loads[0].sizes["encoder_sequence_length"] == 8
-    assert bench.notes[-1].startswith("times are of one run of the decoder (") and "without encoder" in bench.notes[-1]
+    bench = made.benchmark(batch=1, length="8,16", rounds=1, threads=1)
+    assert names(bench) == ["PyTorch", "PyTorch int8", "ONNX Runtime"]
+    assert [one.error for one in bench.contenders] == [None] * 3 and len(bench.timings) == 18
+    assert [load.label for load in bench.loads[:3]] == [
+        "batch 1, token after 8",
+        "batch 1, first token, 8 read",
+        "batch 1, encoder, length 8",
+    ]
+    assert [load.graph for load in bench.loads[:3]] == ["decoder", "decoder", "encoder"]
+    assert bench.loads[0].sizes["encoder_sequence_length"] == 8 and "each part is timed alone" in bench.notes[-1]
+
+
+@pytest.mark.parametrize("past", [0, 5])
+def test_a_token_after_others_runs_the_branch_with_a_cache(past: int) -> None:
+    """The branch that reads no past is quicker, and is no step."""
+    specs = (
+        TensorSpec("input_ids", "int64", ("batch_size", "sequence_length")),
+        TensorSpec("encoder_hidden_states", "float32", ("batch_size", "encoder_sequence_length", 4)),
+        TensorSpec("past_key_values.0.decoder.key", "float32", ("batch_size", 1, "past_sequence_length", 4)),
+        TensorSpec("use_cache_branch", "bool", (1,)),
+    )
+    graphs = {
+        "encoder": GraphFile(Path("e.onnx"), specs[:1], (), 20, 1),
+        "decoder": GraphFile(Path("d.onnx"), specs, (), 20, 1),
+    }
+    opened = SimpleNamespace(graphs=graphs, graph=graphs["decoder"], reading=graphs["encoder"], config={}, name="x")
+    loads, feeds = make_loads(opened, None, (1,), (5,))
+    found = {load.sizes["past_sequence_length"]: feed for load, feed in zip(loads[:2], feeds, strict=False)}
+    assert found[past]["use_cache_branch"].tolist() == [past > 0]
+    assert found[past]["past_key_values.0.decoder.key"].shape == (1, 1, past, 4)
