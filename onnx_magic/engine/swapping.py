@@ -77,7 +77,7 @@ class SwapReport:
     """
 
     architecture: str
-    calls: list[SwappedCall] = field(default_factory=list)
+    calls: list[SwappedCall] = field(default_factory=list, repr=False)
     count: int = 0
     rows: int = 0
     failures: list[OnnxMagicError] = field(default_factory=list)

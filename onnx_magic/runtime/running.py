@@ -15,6 +15,7 @@ from onnx_magic.runtime.samples import arrays_of
 from onnx_magic.runtime.tokenizing import Encoded
 
 if TYPE_CHECKING:
+    from onnx_magic.records.artifact import GraphFile
     from onnx_magic.runtime.folder import OpenedFolder
 
 
@@ -65,13 +66,22 @@ def answer(opened: OpenedFolder, inputs: Any, *, top_k: int | None = None, provi
 def build_feed(opened: OpenedFolder, inputs: Any) -> FeedPlan:
     """The arrays that the graph is fed for `inputs` (see `answer`); the same arrays can be given to PyTorch.
 
+    Of several graphs it is the encoder that is fed, unless arrays for the one that answers are given by name.
+
     Raises:
         FeedError: the inputs do not fit the graph, or nothing here turns them into arrays.
     """
     _refuse_empty(inputs)
     given, encoded, made = arrays_of(opened, inputs)
-    arrays, notes = fit_feed(given, opened.graph.inputs)
+    arrays, notes = fit_feed(given, fed_graph(opened, given).inputs)
     return FeedPlan(arrays, encoded, (*made, *notes))
+
+
+def fed_graph(opened: OpenedFolder, given: Any) -> GraphFile:
+    """Which graph takes what was given."""
+    names = set(given) if isinstance(given, Mapping) else set()
+    reads, answers = ({spec.name for spec in graph.inputs} for graph in (opened.reading, opened.graph))
+    return opened.graph if names - reads and names <= answers else opened.reading
 
 
 def run_feed(opened: OpenedFolder, feed: Mapping[str, Array], provider: str | None = None) -> dict[str, Array]:

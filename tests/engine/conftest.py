@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
+import onnx_magic
 from onnx_magic.engine.exporting import ExportRequest
 from onnx_magic.engine.planning import Prepared, prepare
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.sources import resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
+from tests.engine.encoder_decoders import MODELS, made
 
 
 @contextmanager
@@ -82,3 +85,16 @@ def _proto(data: bytes) -> Any:
     import onnx
 
     return onnx.ModelProto.FromString(data)
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
+    """`exports(name)`: one of `tests.engine.encoder_decoders` and its export, made once."""
+
+    @functools.cache
+    def export(name: str) -> tuple[Any, Any]:
+        model = made(name)
+        folder = tmp_path_factory.mktemp(name) / "out"
+        return model, onnx_magic.export(model, output=folder, **MODELS[name][1])
+
+    return export

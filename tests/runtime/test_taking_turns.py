@@ -46,9 +46,9 @@ def test_a_worker_loads_runs_and_says_what_fails(tmp_path: Path) -> None:
     graph = chain(tmp_path / "model.onnx")
     write_feeds(tmp_path / "feeds.npz", [{"x": np.ones((2, 4), np.float32)}, {"x": np.ones((2, 4), np.int64)}])
     told = {
-        "path": str(graph),
+        "paths": {"model": str(graph)},
         "feeds": str(tmp_path / "feeds.npz"),
-        "loads": 2,
+        "loads": ["model", "model"],
         "provider": None,
         "threads": 1,
         "inter_op": 1,

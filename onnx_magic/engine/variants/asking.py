@@ -9,6 +9,7 @@ from typing import Any
 from onnx_magic.engine.recording import Recorder
 from onnx_magic.engine.variants.branches import Piece, joined, pieces_of
 from onnx_magic.engine.variants.calibrating import read_data, samples_in
+from onnx_magic.engine.variants.layers import require_meaning
 from onnx_magic.engine.variants.making import (
     Making,
     Parent,
@@ -70,7 +71,7 @@ def run_quantize(parent: Parent, request: QuantizeRequest) -> VariantOutcome:
     with making(parent, mode.name, overwrite=request.overwrite) as (made, seen):
         if request.data is not None:
             with stage("calibrate" if mode.needs_data else "data") as row:
-                made.feeds = read_data(parent.opened, request.data, request.samples)
+                made.take(read_data(parent.opened, request.data, request.samples))
                 row.detail = f"{samples_in(made.feeds)} samples"
         graphs, record = _quantized(made, mode, request, seen)
         return finish(made, record, graphs, mode.tolerance, seen)
@@ -78,11 +79,11 @@ def run_quantize(parent: Parent, request: QuantizeRequest) -> VariantOutcome:
 
 def _check(parent: Parent, mode: Mode, request: QuantizeRequest) -> None:
     refuse_quantized(parent.opened, "quantize")
-    several = len(parent.opened.graphs) > 1
-    if several and (mode.needs_data or request.data is not None or request.accuracy is not None):
+    if len(parent.opened.graphs) > 1 and request.accuracy is not None:
         raise UsageError(
-            f"data is fed to one graph, and {parent.opened.name} has {', '.join(parent.opened.graphs)}",
-            fix="mode=int8  # dynamic: needs no data",
+            f"accuracy= searches the layers of one graph, and {parent.opened.name} has "
+            f"{', '.join(parent.opened.graphs)}",
+            fix="exclude=<a module>  # or leave accuracy out",
         )
     if mode.needs_data and request.data is None:
         raise UsageError(
@@ -98,33 +99,30 @@ def _check(parent: Parent, mode: Mode, request: QuantizeRequest) -> None:
 def _quantized(
     made: Making, mode: Mode, request: QuantizeRequest, seen: Recorder
 ) -> tuple[dict[str, GraphFile], VariantRecord]:
+    prepared = _prepared(made, mode, request, seen)
     graphs: dict[str, GraphFile] = {}
-    sources: list[Source] = []
     answers = None
     steps: list[str] = []
-    for role, graph in made.parent.opened.graphs.items():
+    for role, pieces in prepared.items():
         with stage("quantize") as row:
             row.detail = mode.title
-            work, models = made.place.work, []
-            pieces = pieces_of(graph.path, role, graph.operators, work, apart=True)
-            for piece in pieces:
-                source = prepare_source(piece.path, work / piece.name, role, mode, request.wish)
-                sources.append(source)
-                if "float16" in mode.methods:
-                    seen.findings += _leave_overflows(made, source, piece)
-                if request.accuracy is None:
-                    target = source.path.with_name("quantized.onnx")
-                    models.append(quantize_graph(source, mode, request.wish, target, made.feeds))
-            if models:
-                graphs[role] = made.place.write(role, joined(models, [spec.name for spec in graph.inputs]))
-        if request.accuracy is not None:
-            graphs[role], answers, told, found = Search(made, source, mode, request.wish, request.accuracy).run()
-            steps += told
-            seen.findings += found
-        for source, piece in zip(sources[-len(pieces) :], pieces, strict=True):
+            if request.accuracy is not None:
+                ((_, source),) = pieces
+                graphs[role], answers, told, found = Search(made, source, mode, request.wish, request.accuracy).run()
+                steps += told
+                seen.findings += found
+            else:
+                models = []
+                for piece, source in pieces:
+                    target, feeds = source.path.with_name("quantized.onnx"), piece.feeds(made.feeds_of(role))
+                    models.append(quantize_graph(source, mode, request.wish, target, feeds))
+                inputs = [spec.name for spec in made.parent.opened.graphs[role].inputs]
+                graphs[role] = made.place.write(role, joined(models, inputs))
+        for piece, source in pieces:
             seen.findings += _kept_for_want_of_kernels(source)
             done = done_to(source, mode, request.wish)
             steps += [f"{piece.title}: {step}" if piece.title else step for step in done]
+    sources = [source for pieces in prepared.values() for _, source in pieces]
     kept = tuple(layer for source in sources for layer in source.kept.values())
     options = {name: value for name, value in dataclasses.asdict(request.wish).items() if value not in (None, ())}
     record = VariantRecord(
@@ -139,9 +137,34 @@ def _quantized(
     return graphs, record
 
 
+def _prepared(
+    made: Making, mode: Mode, request: QuantizeRequest, seen: Recorder
+) -> dict[str, list[tuple[Piece, Source]]]:
+    """The pieces of every graph, ready for the quantizers.
+
+    Raises:
+        UsageError: `exclude` names what is nowhere, or the mode finds nothing to do in any.
+    """
+    work, found = made.place.work, {}
+    with stage("quantize") as row:
+        row.detail = mode.title
+        for role, graph in made.parent.opened.graphs.items():
+            pieces = pieces_of(graph.path, role, graph.operators, work, apart=True)
+            found[role] = [(p, prepare_source(p.path, work / p.name, role, mode, request.wish)) for p in pieces]
+        every = [pair for pairs in found.values() for pair in pairs]
+        require_meaning([source.path for _, source in every], request.wish.exclude)
+        nothing = [source.nothing for _, source in every if source.nothing is not None]
+        if len(nothing) == len(every):
+            raise nothing[0]
+        if "float16" in mode.methods:
+            for piece, source in every:
+                seen.findings += _leave_overflows(made, source, piece)
+    return found
+
+
 def _leave_overflows(made: Making, source: Source, piece: Piece) -> list[Finding]:
     """Leave the layers in float32 whose values float16 cannot hold, and name them."""
-    feeds = made.feeds or [feed for _, feed in made.reference(source.role).cases]
+    feeds = made.feeds_of(source.role) or [feed for _, feed in made.reference(source.role).cases]
     found = find_overflows(source.path, piece.feeds(feeds))
     for one in found:
         source.kept[one.node] = KeptLayer(one.node, one.operator, one.module, "overflow", graph=source.role)

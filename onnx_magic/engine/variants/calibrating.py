@@ -79,12 +79,12 @@ def _items(opened: OpenedFolder, data: Any) -> Iterator[Any]:
 
 
 def _takes_images(opened: OpenedFolder) -> bool:
-    return any(spec.name == "pixel_values" for spec in opened.graph.inputs)
+    return any(spec.name == "pixel_values" for spec in opened.reading.inputs)
 
 
 def _columns(opened: OpenedFolder, data: Mapping[str, Any]) -> Iterator[Any]:
     """Arrays by name, so many rows at a time; or columns of texts, a row at a time."""
-    names = {spec.name for spec in opened.graph.inputs}
+    names = {spec.name for spec in opened.reading.inputs}
     arrays = {name: value for name, value in data.items() if name in names}
     if arrays and all(hasattr(value, "__len__") for value in arrays.values()):
         most = min(len(value) for value in arrays.values())
@@ -143,17 +143,17 @@ def _sample(opened: OpenedFolder, item: Any) -> Any:
         if isinstance(item[0], Mapping):
             return _row(opened, item[0])  # (inputs by name, labels)
         if hasattr(item[0], "shape"):
-            specs = opened.graph.inputs
+            specs = opened.reading.inputs
             return {s.name: _batched(a, len(s.shape)) for s, a in zip(specs, item, strict=False)}
         return item
-    if hasattr(item, "shape") and len(opened.graph.inputs) == 1:
-        return {opened.graph.inputs[0].name: _batched(item, len(opened.graph.inputs[0].shape))}
+    if hasattr(item, "shape") and len(opened.reading.inputs) == 1:
+        return {opened.reading.inputs[0].name: _batched(item, len(opened.reading.inputs[0].shape))}
     return item if hasattr(item, "shape") else [item]
 
 
 def _row(opened: OpenedFolder, row: Mapping[str, Any]) -> Any:
     """A row of a data set: its arrays that the graph takes, else its texts."""
-    ranks = {spec.name: len(spec.shape) for spec in opened.graph.inputs}
+    ranks = {spec.name: len(spec.shape) for spec in opened.reading.inputs}
     arrays = {name: _batched(value, ranks[name]) for name, value in row.items() if name in ranks}
     if arrays:
         return arrays
@@ -185,5 +185,5 @@ def _rows(feed: Feed) -> int:
 
 def _first_rows(opened: OpenedFolder, feed: Feed, count: int) -> Feed:
     """The first samples of a feed; of the inputs whose first axis is static, all."""
-    moving = {spec.name for spec in opened.graph.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    moving = {spec.name for spec in opened.reading.inputs if spec.shape and isinstance(spec.shape[0], str)}
     return {name: array[:count] if name in moving else array for name, array in feed.items()}

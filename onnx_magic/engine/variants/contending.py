@@ -21,7 +21,7 @@ from onnx_magic.engine.variants.workers import HereWorker, ProcessWorker, Worker
 from onnx_magic.errors import UsageError
 from onnx_magic.records.benchmarks import PYTORCH, Contender, Load
 from onnx_magic.records.results import Array
-from onnx_magic.runtime.running import build_feed
+from onnx_magic.runtime.running import build_feed, fed_graph
 from onnx_magic.runtime.sessions import Session, find_provider, open_session, told_threads
 from onnx_magic.runtime.taking_turns import Contestant, write_feeds
 
@@ -75,13 +75,14 @@ def make_loads(
         UsageError: sizes for an axis that the graphs do not have, or that is static; sizes beside inputs.
         FeedError: the inputs do not fit.
     """
-    answers = role_of(opened, opened.graph)
     if inputs is not None:
         if batches or lengths:
             raise UsageError("batch and length are sizes of made inputs, and inputs were given", fix="leave one out")
         feed = dict(build_feed(opened, inputs).arrays)
         first = next(iter(feed.values()))
-        return (Load("your inputs", {}, int(first.shape[0]) if first.ndim else 1, answers),), [feed]
+        role = role_of(opened, fed_graph(opened, feed))
+        label = "your inputs" if len(opened.graphs) == 1 else f"your inputs, {role}"
+        return (Load(label, {}, int(first.shape[0]) if first.ndim else 1, role),), [feed]
     names = {axis for graph in opened.graphs.values() for axis in axes_of(graph)}
     for word, axis, wanted in (("batch", BATCH, batches), ("length", LENGTH, lengths)):
         if wanted and axis not in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_magic.errors import UsageError
@@ -76,22 +77,32 @@ def chosen(model: onnx.ModelProto, patterns: Iterable[str]) -> dict[str, str]:
     """The nodes that patterns mean: `{node name: pattern}`.
 
     A pattern is a node's name, an operator, or a module's path; a module means all below it; `*` stands for anything.
-
-    Raises:
-        UsageError: a pattern that means nothing here.
     """
     found: dict[str, str] = {}
     for pattern in patterns:
-        meant = [node.name for node in model.graph.node if _is_meant(node, pattern)]
-        if not meant:
-            modules = sorted({module_of(node) for node in model.graph.node if module_of(node)})
+        found.update({node.name: pattern for node in model.graph.node if _is_meant(node, pattern)})
+    return found
+
+
+def require_meaning(paths: Sequence[Path], patterns: Iterable[str]) -> None:
+    """Every pattern means something in one of the graphs.
+
+    Raises:
+        UsageError: a pattern that means nothing in any; names a module that is there.
+    """
+    import onnx
+
+    if not (wanted := list(patterns)):
+        return
+    nodes = [node for path in paths for node in onnx.load(path, load_external_data=False).graph.node]
+    for pattern in wanted:
+        if not any(_is_meant(node, pattern) for node in nodes):
+            modules = sorted({module_of(node) for node in nodes if module_of(node)})
             near = [name for name in modules if pattern.split(".")[-1] in name][:1] or modules[-1:]
             raise UsageError(
                 f"no node, operator or module of the graph is called {pattern!r}",
                 fix=f"exclude={near[0]}" if near else "exclude=MatMul",
             )
-        found.update(dict.fromkeys(meant, pattern))
-    return found
 
 
 def _is_meant(node: onnx.NodeProto, pattern: str) -> bool:

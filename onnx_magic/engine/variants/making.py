@@ -21,6 +21,7 @@ from onnx_magic.engine.variants.modes import QUANTIZED_OPERATORS, Tolerance
 from onnx_magic.engine.variants.places import VariantPlace, files_fingerprint, require_file, variant_place
 from onnx_magic.engine.variants.references import FLOAT_GRAPH, PYTORCH, Reference, reference_for, torch_sides
 from onnx_magic.engine.variants.verifying import answers_of, verify_variant, with_answers
+from onnx_magic.engine.variants.walked import TOKENS, Walks, walks_of
 from onnx_magic.errors import OnnxMagicError, UsageError
 from onnx_magic.events import listening, stage
 from onnx_magic.records.artifact import ExportReport, GraphFile, Stage
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray[Any, Any]
 Feed: TypeAlias = Mapping[str, Array]
 ALL = slice(None)
-TOKENS = "text-generation"
 Run: TypeAlias = tuple[Mapping[str, Array], Mapping[str, Array], Feed]
 
 
@@ -91,12 +91,14 @@ class Making:
         parent: What it is made from.
         place: Where it is made.
         feeds: The user's data; empty where none was given.
+        walks: The same through the graphs of an encoder-decoder.
         references: What each graph is held against.
     """
 
     parent: Parent
     place: VariantPlace
     feeds: Sequence[Feed] = ()
+    walks: Walks | None = None
     references: dict[str, Reference] = field(default_factory=dict)
     expected: list[Mapping[str, Array]] = field(default_factory=list)
     _sides: tuple[dict[str, FlatModel], str] | None = None
@@ -121,6 +123,16 @@ class Making:
             side = sides.get(role)
             self.references[role] = reference_for(parent.opened, role, parent.plain[role], side, why, parent.examples)
         return self.references[role]
+
+    def take(self, feeds: Sequence[Feed]) -> None:
+        """Take the user's data in."""
+        self.feeds = feeds
+        if len(self.parent.opened.graphs) > 1:
+            self.walks = walks_of(self.parent.opened, feeds, lambda role, feed: self.reference(role).run(feed))
+
+    def feeds_of(self, role: str) -> Sequence[Feed]:
+        """What one graph is fed of it."""
+        return self.walks.feeds(role) if self.walks is not None else self.feeds
 
     def runs(self, path: Path, provider: str | None = None, part: slice = ALL) -> list[Run]:
         """A graph beside its reference on the user's data, or on a part of the feeds."""
@@ -236,8 +248,8 @@ def finish(
     with stage("verify") as row:
         verdict, against = prove(made, graphs, tolerance, record.provider, proved)
         answers = record.answers
-        if answers is None and tolerance is not None and "model" in graphs:
-            answers = made.answers(graphs["model"].path, tolerance, "data", record.provider)
+        if answers is None and tolerance is not None:
+            answers = _answers(made, graphs, tolerance, record.provider)
         verdict = with_answers(verdict, answers, tolerance)
         tokens = greedy_tokens(parent, parent.of_variant(record.name, graphs, verdict, record), record.provider)
         row.detail = f"{sum(c.passed for c in verdict.comparisons)} of {len(verdict.comparisons)} shapes"
@@ -262,6 +274,18 @@ def finish(
         paths = made.place.commit(entry, failed=verdict.status == "failed")
     opened = parent.of_variant(record.name, {role: read_graph(path) for role, path in paths.items()}, verdict, record)
     return VariantOutcome(opened, record, verdict, seen.stages, seen.log)
+
+
+def _answers(
+    made: Making, graphs: Mapping[str, GraphFile], tolerance: Tolerance, provider: str | None
+) -> Answers | None:
+    if made.walks is None:
+        return made.answers(graphs["model"].path, tolerance, "data", provider) if "model" in graphs else None
+    try:
+        sessions = {role: Session(open_session(graph.path, provider)) for role, graph in graphs.items()}
+    except OnnxMagicError:
+        return None  # the verdict says why
+    return made.walks.answers(lambda role, feed: sessions[role].run(feed), cosine=tolerance.cosine, data="data")
 
 
 def _change(before: GraphFile, after: GraphFile) -> GraphChange:

@@ -36,6 +36,8 @@ FAILED_FOLDER = "failed"
 """Where a failed variant goes that would take the place of a verified one."""
 
 CONFIG = "config.json"
+SAME = ("", "ai.onnx")
+"""The domain of ONNX's own operators, by its two names."""
 
 _BLOCK = 1 << 20
 SHORT = 16
@@ -68,6 +70,9 @@ class VariantPlace:
         Raises:
             StorageError: the disk is full, or reports an error.
         """
+        for node in model.graph.all_nodes():  # ONNX Runtime does without, ONNX's own tools do not
+            if node.domain not in SAME:
+                model.graph.opset_imports.setdefault(node.domain, 1)
         model.metadata_props[OURS] = self.name
         model.metadata_props.pop(PREPARED, None)
         place = self.staged if ahead is None else self.work / f"candidate-{ahead}"

@@ -68,6 +68,7 @@ class Source:
         blocked: Operators of it that have no float16 kernel.
         wide: Names of further nodes that stay in float32 where the rest is float16.
         counting: How many of them count positions.
+        nothing: Why the mode finds nothing to do in it; `None` where it does.
         opset: Its opset.
     """
 
@@ -81,6 +82,7 @@ class Source:
     blocked: tuple[str, ...] = ()
     wide: tuple[str, ...] = ()
     counting: int = 0
+    nothing: UsageError | None = None
     opset: int = PER_CHANNEL_FROM
 
     def leave(self, layers: Sequence[Layer], reason: str, noise: Mapping[str, float] | None = None) -> None:
@@ -131,11 +133,7 @@ def copy_graph(path: Path, folder: Path) -> tuple[Path, bool]:
 
 
 def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) -> Source:
-    """Copy a graph into a working folder, and decide what of it the mode takes.
-
-    Raises:
-        UsageError: it has nothing that the mode takes, or `exclude` names what is not there.
-    """
+    """Copy a graph into a working folder, and decide what of it the mode takes."""
     import onnx
 
     target, external = copy_graph(path, work / role)
@@ -150,7 +148,7 @@ def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) ->
         _leave_wide(source, model)
     _leave_what_was_asked(source, model, mode, wish)
     if mode.methods[0] != "float16":
-        _refuse_nothing(source, model, mode)
+        source.nothing = _nothing(source, model, mode)
     return source
 
 
@@ -225,11 +223,11 @@ def _leave_what_was_asked(source: Source, model: onnx.ModelProto, mode: Mode, wi
     source.leave(unable, "no kernel")
 
 
-def _refuse_nothing(source: Source, model: onnx.ModelProto, mode: Mode) -> None:
+def _nothing(source: Source, model: onnx.ModelProto, mode: Mode) -> UsageError | None:
     if any(layer.node not in source.kept for layer in source.layers):
-        return
+        return None
     if source.layers:
-        raise UsageError(
+        return UsageError(
             f"nothing is left to quantise: exclude leaves all {len(source.layers)} layers in float", fix="exclude less"
         )
     wanted = ", ".join(mode.operators)
@@ -237,7 +235,7 @@ def _refuse_nothing(source: Source, model: onnx.ModelProto, mode: Mode) -> None:
     kinds = sorted({layer.operator for layer in there})
     has = f"its weights are in {', '.join(kinds)}" if kinds else "it has no such weights at all"
     better = "uint8" if "Conv" in kinds else "int8" if kinds else "fp16"
-    raise UsageError(
+    return UsageError(
         f"mode {mode.name} finds nothing to quantise: it takes the constant weights of {wanted}, and {has}",
         fix=f"mode={better}",
     )
@@ -245,6 +243,8 @@ def _refuse_nothing(source: Source, model: onnx.ModelProto, mode: Mode) -> None:
 
 def done_to(source: Source, mode: Mode, wish: Wish) -> list[str]:
     """What a mode did to a graph, a sentence each."""
+    if source.nothing is not None:
+        return ["left as it is: nothing of it is quantised"]
     done = []
     counts = Counter(layer.operator for layer in source.layers if layer.node not in source.kept)
     if counts:
@@ -274,6 +274,10 @@ def quantize_graph(
     Returns:
         The graph, its weights in memory or in files of the working folder.
     """
+    import onnx_ir
+
+    if source.nothing is not None:
+        return onnx_ir.load(source.path)
     path, model = source.path, None
     for method in mode.methods:
         if model is not None:  # what the step before gave

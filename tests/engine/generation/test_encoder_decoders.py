@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,100 +21,18 @@ from onnx_magic.engine.generation.encoder_decoder_parts import encoder_decoder_p
 from onnx_magic.engine.generation.merging import CACHED, FIRST, merge_decoders, take_branch
 from onnx_magic.engine.generation.proving import prove_part
 from onnx_magic.engine.generation.sides import graph_sides
+from onnx_magic.engine.generation.walking import walk
 from onnx_magic.engine.planning import prepare_declared
 from onnx_magic.engine.play_forms import form_of
 from onnx_magic.engine.quiet import Log, quiet
 from onnx_magic.engine.reference import run_reference
 from onnx_magic.engine.sources import resolve_source
 from onnx_magic.engine.state import comparable_attention, preserved
-from onnx_magic.engine.variants import asking, optimizing, quantizing
 from onnx_magic.engine.variants.references import reference_for
 from onnx_magic.errors import ExportError, UsageError
 from onnx_magic.runtime.graphs import read_graph
 from onnx_magic.runtime.sessions import Session, open_session
-
-VOCABULARY = 60
-TOKENS = {
-    "vocab_size": VOCABULARY,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "decoder_start_token_id": 1,
-}
-SIDES = {
-    f"{side}_{what}": value
-    for side in ("encoder", "decoder")
-    for what, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))
-}
-BART = {**TOKENS, **SIDES, "d_model": 16, "max_position_embeddings": 64}
-VIT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-
-
-def t5() -> Any:
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    return T5ForConditionalGeneration(T5Config(**TOKENS, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2))
-
-
-def marian() -> Any:
-    from transformers import MarianConfig, MarianMTModel
-
-    return MarianMTModel(MarianConfig(**BART))
-
-
-def whisper() -> Any:
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
-
-    sizes = {"num_mel_bins": 8, "max_source_positions": 50, "max_target_positions": 64}
-    return WhisperForConditionalGeneration(
-        WhisperConfig(**TOKENS, **SIDES, **sizes, d_model=16, suppress_tokens=None, begin_suppress_tokens=None)
-    )
-
-
-def captions() -> Any:
-    from transformers import GPT2Config, VisionEncoderDecoderConfig, VisionEncoderDecoderModel, ViTConfig
-
-    decoder = {name: TOKENS[name] for name in ("vocab_size", "bos_token_id", "eos_token_id")}
-    return VisionEncoderDecoderModel(
-        VisionEncoderDecoderConfig.from_encoder_decoder_configs(
-            ViTConfig(**VIT, image_size=32, patch_size=8),
-            GPT2Config(**decoder, n_embd=16, n_layer=1, n_head=2, n_positions=64),
-        )
-    )
-
-
-MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
-    "t5": (t5, {}),
-    "marian": (marian, {"merge": False}),
-    "whisper": (whisper, {}),
-    "vit-gpt2": (captions, {}),
-}
-
-
-def made(name: str) -> Any:
-    """The model with weights that make it say more than one token."""
-    import torch
-
-    torch.manual_seed(3)
-    model = MODELS[name][0]().eval()
-    with torch.no_grad():
-        for weights in model.parameters():
-            if weights.ndim > 1:
-                weights.normal_(0, 0.3)
-    return model
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
-    """`exports(name)`: the model and its export, made once."""
-
-    @functools.cache
-    def export(name: str) -> tuple[Any, Any]:
-        model = made(name)
-        folder = tmp_path_factory.mktemp(name) / "out"
-        return model, onnx_magic.export(model, output=folder, **MODELS[name][1])
-
-    return export
+from tests.engine.encoder_decoders import MODELS, TOKENS, VOCABULARY, made, reading_feed
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -199,31 +117,6 @@ def test_whisper_writes_in_the_live_panel_too(exports: Callable[..., Any]) -> No
     assert np.array_equal(first.outputs["sequences"], second.outputs["sequences"])
 
 
-@pytest.mark.parametrize("mode", ["int8", "q4f16"])
-def test_both_branches_of_a_merged_decoder_are_quantised(
-    exports: Callable[..., Any], tmp_path: Path, mode: str
-) -> None:
-    plain = onnx_magic.load(shutil.copytree(exports("t5")[1].path, tmp_path / "out"))
-    small = plain.quantize(mode)
-    before, after = (onnx_ir.load(each.graphs["decoder"].path).graph for each in (plain, small))
-    assert [value.name for value in after.inputs] == [value.name for value in before.inputs]
-    assert [str(value.shape) for value in after.outputs] == [str(value.shape) for value in before.outputs]
-    counts = {}
-    for branch in ("then_branch", "else_branch"):
-        nodes = [list(_choice(graph).attributes[branch].as_graph().all_nodes()) for graph in (before, after)]
-        products = [sum(node.op_type == "MatMul" for node in each) for each in nodes]
-        counts[branch] = sum(node.op_type in ("MatMulInteger", "MatMulNBits") for node in nodes[1])
-        assert counts[branch] == products[0] - products[1] > 8, "those with weights; attention's own stay in float"
-    assert counts["else_branch"] > counts["then_branch"], "the first step makes the encoder's keys and values too"
-    weights = [
-        v.const_value.tobytes() for v in after.initializers.values() if v.const_value and v.const_value.size > 99
-    ]
-    assert len(weights) == len(set(weights)) < sum(counts.values()), "a weight of both branches stands there once"
-    assert small.generate(input_ids=[[5, 6, 7]], max_new_tokens=4).shape == (1, 5)
-    titles = [step.partition(":")[0] for step in small.made.steps if " weights of" in step]
-    assert titles == ["encoder", "decoder, first step", "decoder, with a cache"]
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_pytorchs_side_of_each_graph_is_read_off_its_names(name: str, exports: Callable[..., Any]) -> None:
     """With a past and without, at sizes that were never traced."""
@@ -240,90 +133,33 @@ def test_pytorchs_side_of_each_graph_is_read_off_its_names(name: str, exports: C
                 np.testing.assert_allclose(array, expected[output], atol=1e-4, rtol=1e-3, err_msg=f"{label}: {output}")
 
 
-def test_a_loaded_pair_of_decoders_is_quantised_and_held_against_pytorch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second's weights lie in the first one's file; the model is found by the path in the manifest."""
-    monkeypatch.chdir(tmp_path)
-    made("marian").save_pretrained("checkpoint")
-    onnx_magic.export("checkpoint", output="out", merge=False).release()
-    small = onnx_magic.load("out").quantize("int8")
-    assert small.validation.status == "verified", small.validation.findings
-    assert small.made.against == "PyTorch" and set(small.graphs) == {"encoder", "decoder", "decoder_with_past"}
+@pytest.mark.parametrize("name", ["t5", "marian", "vit-gpt2"])
+def test_compare_goes_through_the_graphs(name: str, exports: Callable[..., Any]) -> None:
+    """The encoder's states, and eight tokens behind them; another model's are not the same."""
+    model, exported = exports(name)
+    feed = reading_feed(exported)
+    found = exported.compare(feed)
+    assert found and [diff.name for diff in found.diffs] == ["last_hidden_state", "logits"]
+    assert found.diffs[1].expected_shape == (2, 8, VOCABULARY) and str(found.agreement) == "token 16/16"
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        parameter.data += 0.05
+    assert not exported.compare(feed, against=other)
 
 
-@pytest.mark.parametrize("name", ["t5", "whisper"])
-def test_both_branches_of_a_merged_decoder_are_optimized(
-    exports: Callable[..., Any], tmp_path: Path, name: str
-) -> None:
-    plain = onnx_magic.load(shutil.copytree(exports(name)[1].path, tmp_path / "out"))
-    best = plain.optimize()
-    assert best.validation.status == "verified", best.validation.findings
-    assert best.made.tokens.same == best.made.tokens.total > 0
-    before, after = (onnx_ir.load(each.graphs["decoder"].path).graph for each in (plain, best))
-    assert [value.name for value in after.inputs] == [value.name for value in before.inputs]
-    for branch in ("then_branch", "else_branch"):
-        nodes = [list(_choice(graph).attributes[branch].as_graph().all_nodes()) for graph in (before, after)]
-        assert any(node.domain == "com.microsoft" for node in nodes[1])
-    assert best.graphs["decoder"].nodes < plain.graphs["decoder"].nodes
-    steps = {comparison.label.partition(",")[0] for comparison in best.validation.comparisons}
-    assert {"decoder: first step", "decoder: with a cache"} < steps
-
-
-def test_ways_that_break_a_merged_decoder_are_not_taken(
-    exports: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ONNX Runtime's own basic level, which takes subgraphs as they are, stands in for both."""
-
-    def broken(model: onnx_ir.Model, *_: Any) -> None:
-        model.graph.outputs[0].name = "lost"
-
-    def fails(*_: Any, **__: Any) -> Any:
-        raise AssertionError
-
-    monkeypatch.setattr(optimizing.hf_exporters, "fuse_for_runtime", broken)
-    monkeypatch.setattr(optimizing.ort_tools, "fuse_transformer", fails)
-    plain = onnx_magic.load(shutil.copytree(exports("t5")[1].path, tmp_path / "out"))
-    best = plain.optimize()
-    assert best.validation.status == "verified", best.validation.findings
-    assert any(step.startswith("decoder: ONNX Runtime, level basic was taken") for step in best.made.steps)
-
-
-def test_a_variant_that_is_wrong_with_a_cache_alone_fails(
-    exports: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The negative control of the cases: the first step is right."""
-    quantize = asking.quantize_graph
-
-    def broken(source: Any, *rest: Any) -> Any:
-        model = quantize(source, *rest)
-        if "decoder-cached" in source.path.parts:
-            for value in model.graph.initializers.values():
-                if value.const_value is not None and value.shape is not None and value.shape.rank() == 1:
-                    array = value.const_value.numpy()
-                    if array.size == 16 and array.dtype == np.float16:  # a norm's scale
-                        value.const_value = onnx_ir.tensor(array * np.float16(1.5), name=value.name)
-        return model
-
-    plain = onnx_magic.load(shutil.copytree(exports("t5")[1].path, tmp_path / "out"))
-    assert plain.quantize("fp16").validation.status == "verified"
-    monkeypatch.setattr(asking, "quantize_graph", broken)
-    verdict = plain.quantize("fp16").validation
-    assert verdict.status == "failed"
-    wrong = [comparison.label for comparison in verdict.comparisons if not comparison]
-    assert wrong and all(label.startswith("decoder: with a cache") for label in wrong)
-
-
-def test_buckets_of_positions_are_counted_in_float32(
-    exports: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """T5 takes the logarithm of a distance and rounds it down: in float16 it falls into other buckets."""
-    plain = onnx_magic.load(shutil.copytree(exports("t5")[1].path, tmp_path / "out"))
-    half = plain.quantize("fp16")
-    assert half.validation.status == "verified", half.validation.findings
-    assert any("nodes that count positions" in step for step in half.made.steps)
-    monkeypatch.setattr(quantizing, "counting_nodes", lambda _model: [])
-    assert plain.quantize("fp16").validation.status == "failed"
+def test_the_walk_is_what_generate_writes(exports: Callable[..., Any]) -> None:
+    for name in ("t5", "marian", "vit-gpt2"):
+        exported = exports(name)[1]
+        feed = reading_feed(exported)
+        run = exported.opened
+        walked = list(walk(run, feed, lambda role, given, run=run: run.session(role=role).run(given), 5))
+        written = np.stack([told["logits"][:, -1].argmax(-1) for _, _, told in walked[1:]], axis=1)
+        expected = np.asarray(exported.generate(**feed, max_new_tokens=6))[:, 1:6]  # some force an end at the last
+        for mine, theirs in zip(written.tolist(), expected.tolist(), strict=True):
+            length = theirs.index(TOKENS["eos_token_id"]) if TOKENS["eos_token_id"] in theirs else 5
+            assert mine[:length] == theirs[:length] and length > 1, name
+        roles = [role for role, _, _ in walked]
+        assert roles[0] == "encoder" and len(roles) == 6 and ("decoder_with_past" in roles) == (name == "marian")
 
 
 def test_branches_are_what_was_merged(exports: Callable[..., Any]) -> None:
@@ -338,10 +174,6 @@ def test_branches_are_what_was_merged(exports: Callable[..., Any]) -> None:
     assert {*again.initializers} == {*whole.initializers}
     encoder = onnx_ir.load(exports("t5")[1].graphs["encoder"].path)
     assert take_branch(encoder, FIRST) is None
-
-
-def _choice(graph: onnx_ir.Graph) -> onnx_ir.Node:
-    return next(node for node in graph if node.op_type == "If")
 
 
 def test_the_live_panel_of_captions_asks_for_an_image(exports: Callable[..., Any], tmp_path: Path) -> None:
