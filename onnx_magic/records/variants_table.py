@@ -15,6 +15,10 @@ PLAIN = "float32"
 """What the plain export is called beside its variants."""
 
 
+SMALLER, FASTER = 0.9, 1.02
+"""What counts as a gain: a tenth of the size, or 2 % of the time, which is what a quiet machine's medians vary by."""
+
+
 @dataclass(frozen=True)
 class VariantRow:
     """One variant.
@@ -56,6 +60,13 @@ class VariantRow:
         return self.agreed[1] - self.agreed[0] if self.agreed[1] else None
 
 
+def _gains(row: VariantRow, plain: VariantRow) -> bool:
+    """Whether a variant is worth its place: clearly smaller, or faster; where no times are known it may be."""
+    if row.median is None or plain.median is None:
+        return True
+    return row.size < SMALLER * plain.size or row.median * FASTER < plain.median
+
+
 @dataclass(frozen=True)
 class VariantsTable:
     """The variants of one model; the plain export is the first row.
@@ -93,8 +104,11 @@ class VariantsTable:
         plain, others = self.rows[0], [row for row in self._sound if row is not self.rows[0]]
         if not others:
             return "no variant passes its check: ship the plain export" if len(self.rows) > 1 else "no variants yet"
-        unchanged = [row for row in others if row.changed == 0]
-        best = min(unchanged or others, key=lambda row: (row.median if row.median is not None else math.inf, row.size))
+        gainful = [row for row in others if _gains(row, plain)]
+        if not gainful:
+            return f"no variant is smaller or faster: ship {plain.name}"
+        unchanged = [row for row in gainful if row.changed == 0]
+        best = min(unchanged or gainful, key=lambda row: (row.median if row.median is not None else math.inf, row.size))
         said = f"{best.name} is {best.size / plain.size:.0%} of the size"
         if best.median is not None and plain.median is not None:
             said += f" and {plain.median / best.median:.2f} times as fast as {plain.name}"

@@ -77,6 +77,16 @@ def test_advice_never_names_what_failed() -> None:
     assert replace(TABLE, rows=(TABLE.rows[0], TABLE.rows[3])).advice.startswith("no variant passes")
 
 
+def test_advice_names_no_variant_that_is_neither_smaller_nor_faster() -> None:
+    slower = replace(TABLE.rows[1], median=0.0011)
+    plain, small = replace(TABLE.rows[0], median=0.001), replace(TABLE.rows[2], median=0.0012)
+    timed = replace(TABLE, rows=(plain, slower, small))
+    assert timed.advice.startswith("int8 is 28% of the size and 0.83 times as fast as float32")
+    assert replace(TABLE, rows=(plain, slower)).advice == "no variant is smaller or faster: ship float32"
+    faster = replace(slower, median=0.0009)
+    assert replace(TABLE, rows=(plain, faster, small)).advice.startswith("optimized is 99% of the size and 1.11 times")
+
+
 def test_what_was_interrupted_says_so() -> None:
     cut = replace(BENCH, complete=False, timings=BENCH.timings[:2])
     assert bundle(cut)["text/plain"].startswith("! interrupted: mini: ONNX Runtime is fastest")
