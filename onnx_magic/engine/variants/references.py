@@ -35,6 +35,14 @@ SIZES = (
 )
 """Sizes tried of a graph about which nothing was recorded; every other axis has `USUAL`."""
 
+SHORT = {
+    "batch_size": "batch",
+    "sequence_length": "length",
+    "past_sequence_length": "past",
+    "encoder_sequence_length": "read",
+}
+"""What these axes are called in a label."""
+
 OF_PAST = {"encoder_sequence_length_out": "encoder_sequence_length"}
 """Axes that have the size of another: the encoder's part of a past is as long as its states."""
 
@@ -115,7 +123,7 @@ def _recorded(opened: OpenedFolder, role: str, graph: GraphFile) -> list[tuple[s
         return found
     axes = axes_of(graph)
     usual = [
-        (", ".join(f"{k} {v}" for k, v in sizes.items() if k in axes), maker.at(sizes, seed))
+        (", ".join(f"{SHORT[k]} {v}" for k, v in sizes.items() if k in axes), maker.at(sizes, seed))
         for seed, sizes in enumerate(SIZES)
     ]
     if not any(USE_CACHE in feed for _, feed in usual):
