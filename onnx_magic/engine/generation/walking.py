@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from onnx_magic.engine.generation.caches import PAST, PRESENT
 from onnx_magic.engine.generation.encoder_decoders import MASK, STATES
 from onnx_magic.engine.generation.merging import USE_CACHE
+from onnx_magic.errors import UsageError
 from onnx_magic.runtime.feeds import numpy_dtype
 from onnx_magic.runtime.generation_settings import settings_of
 
@@ -35,8 +36,16 @@ def walk(
         feed: The encoder's inputs.
         run: Runs the graph of a role, in PyTorch or in ONNX Runtime: its outputs lead the way.
         steps: Tokens to write.
+
+    Raises:
+        UsageError: its graphs are no encoder and a decoder that writes tokens.
     """
     graphs = opened.graphs
+    if not all(any(spec.name == name for spec in specs) for name, specs in _needed(opened)):
+        raise UsageError(
+            f"{opened.name} holds {', '.join(graphs)}: expected an encoder and a decoder that writes tokens",
+            fix="onnx_magic.load(<one .onnx file>)",
+        )
     reads = next(role for role, graph in graphs.items() if graph is opened.reading)
     told = run(reads, feed)
     yield reads, dict(feed), told
@@ -60,6 +69,10 @@ def walk(
             # With a cache the encoder's part comes out empty: that of the first step stays.
             if name.startswith(PRESENT) and len(array):
                 known[name.replace(PRESENT, PAST, 1)] = array
+
+
+def _needed(opened: OpenedFolder) -> tuple[tuple[str, Sequence[TensorSpec]], ...]:
+    return ("input_ids", opened.graph.inputs), (STATES, opened.graph.inputs), ("logits", opened.graph.outputs)
 
 
 def _roles(graphs: Mapping[str, GraphFile], reads: str) -> tuple[str, str | None]:

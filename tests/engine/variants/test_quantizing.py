@@ -16,7 +16,7 @@ import onnx_magic
 from onnx_magic.engine import packing
 from onnx_magic.engine.variants import asking, quantizing
 from onnx_magic.engine.variants.modes import MODES
-from onnx_magic.errors import ExportError, GraphFileError, StorageError, UsageError, VerificationError
+from onnx_magic.errors import ExportError, FeedError, GraphFileError, StorageError, UsageError, VerificationError
 from onnx_magic.events import StageStarted, listening
 from onnx_magic.runtime.layout import VARIANT_SUFFIXES
 
@@ -374,5 +374,10 @@ def test_every_graph_of_a_folder_is_taken(tmp_path: Path) -> None:
     assert {c.label.partition(":")[0] for c in small.validation.comparisons} == {"encoder", "decoder"}
     # There is no manifest to note it in: the file itself says that it is ours, and may be made again.
     assert both.quantize("int8").validation
-    with pytest.raises(UsageError, match="fed to one graph"):
+    with pytest.raises(FeedError, match="takes no text"):
         both.quantize("int8", data=["a"])
+    rows = np.ones((2, 32), np.float32)
+    with pytest.raises(UsageError, match="expected an encoder and a decoder that writes tokens"):
+        both.quantize("int8", data={"x": rows})
+    with pytest.raises(UsageError, match="expected an encoder and a decoder that writes tokens"):
+        both.compare({"x": rows}, against=both)
