@@ -109,8 +109,11 @@ class Making:
         return self.parent.opened.task if len(self.parent.opened.graphs) == 1 else None
 
     def task_of(self, role: str) -> str | None:
-        """The task whose answers one graph gives: of an encoder-decoder's two the decoder's logits choose tokens."""
-        chooses = any(spec.name == "logits" and len(spec.shape) == 3 for spec in self.parent.plain[role].outputs)
+        """The task whose answers one graph gives: of an encoder-decoder's graphs the decoder's logits choose tokens."""
+        several = len(self.parent.opened.graphs) > 1
+        chooses = several and any(
+            spec.name == "logits" and len(spec.shape) == 3 for spec in self.parent.plain[role].outputs
+        )
         return self.task or (TOKENS if chooses else None)
 
     def reference(self, role: str) -> Reference:

@@ -161,18 +161,10 @@ def _best(made: Making, role: str, request: OptimizeRequest, provider: str) -> t
         for number, way in enumerate(_ways(made.parent.opened, request, provider))
     ]
     if request.level == "fusions" and all(one.graph is None or one.why_not for one in tried):
-        plain = dataclasses.replace(request, level="basic")
-        way = _ways(made.parent.opened, plain, provider)[0]
+        basic = dataclasses.replace(request, level="basic")  # it takes subgraphs as they are
+        whole = [copy_graph(parent.path, made.place.work / f"{role}-whole")[0]]
         tried.append(
-            _tried(
-                made,
-                role,
-                len(tried),
-                way,
-                [copy_graph(parent.path, made.place.work / f"{role}-whole")[0]],
-                plain,
-                provider,
-            )
+            _tried(made, role, len(tried), _ways(made.parent.opened, basic, provider)[0], whole, basic, provider)
         )
     return _choose(made, role, tried, parent)
 

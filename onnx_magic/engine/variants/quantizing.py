@@ -116,9 +116,11 @@ def copy_graph(path: Path, folder: Path) -> tuple[Path, bool]:
     # In a file of its own name as a rule; the second of a split pair of decoders has its weights in the first one's.
     entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data]
     locations = {entry.value for entry in entries if entry.key == "location"}
-    for name in locations:
+    own = path.with_name(f"{path.name}_data")
+    for name in locations | ({own.name} if own.is_file() else set()):
         # A copy: onnx reads no weights through a link, of either kind (`onnx.checker._open_external_data`).
-        shutil.copyfile(path.with_name(name), folder / name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path.parent / name, folder / name)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     # The dynamic quantizer turns a Gemm's weight over in place, infers shapes anew, and trips over the old ones.
@@ -129,7 +131,7 @@ def copy_graph(path: Path, folder: Path) -> tuple[Path, bool]:
     model.metadata_props.add(key=ort_tools.PREPARED[0], value=ort_tools.PREPARED[1])
     target = folder / "float.onnx"
     onnx.save(model, target)
-    return target, bool(locations)
+    return target, bool(locations) or own.is_file()
 
 
 def prepare_source(path: Path, work: Path, role: str, mode: Mode, wish: Wish) -> Source:

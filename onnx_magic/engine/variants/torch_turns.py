@@ -43,7 +43,12 @@ class Side:
             UsageError: this torch has no such kind.
         """
         model = KINDS[kind](self.model)
-        return graph_sides(model, self.graphs) or {role: FlatModel(model, self.binding) for role in self.graphs}
+        sides = graph_sides(model, self.graphs)
+        if kind == "compiled":
+            for flat in sides.values():
+                if flat.model is not model:  # the encoder, which is called alone
+                    flat.model.compile()
+        return sides or {role: FlatModel(model, self.binding) for role in self.graphs}
 
 
 def load_torch(told: Mapping[str, Any]) -> Contestant:
@@ -129,10 +134,6 @@ def _int8(model: torch.nn.Module) -> torch.nn.Module:
 def _compiled(model: torch.nn.Module) -> torch.nn.Module:
     import torch
 
-    whole: Any = model
-    encoder = whole.get_encoder() if hasattr(whole, "get_encoder") else None
-    if isinstance(encoder, torch.nn.Module):  # a graph of its own: it is called alone
-        encoder.compile()
     compiled: torch.nn.Module = torch.compile(model.eval())  # type: ignore[assignment]
     return compiled
 

@@ -381,3 +381,20 @@ def test_every_graph_of_a_folder_is_taken(tmp_path: Path) -> None:
         both.quantize("int8", data={"x": rows})
     with pytest.raises(UsageError, match="expected an encoder and a decoder that writes tokens"):
         both.compare({"x": rows}, against=both)
+
+
+def test_weights_in_a_file_of_any_name_come_along(tmp_path: Path) -> None:
+    """As others write them; and scores of a graph without a task are no answers to count."""
+    weight = np.random.default_rng(0).standard_normal((32, 48)).astype(np.float32)
+    node = helper.make_node("MatMul", ["x", "weight"], ["logits"], name="times")
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch_size", "sequence_length", size])
+        for name, size in (("x", 32), ("logits", 48))
+    )
+    graph = helper.make_graph([node], "g", [x], [y], [numpy_helper.from_array(weight, "weight")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    (tmp_path / "weights").mkdir()
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="weights/w.bin", size_threshold=0)
+    small = onnx_magic.load(tmp_path / "m.onnx").quantize("int8")
+    assert small.validation.status == "verified" and small.graph.operators["MatMulInteger"] == 1
+    assert all(comparison.agreement is None for comparison in small.validation.comparisons)
